@@ -1,0 +1,154 @@
+"""The one door between records and bytes: Avro single-object encoding (Avro specification, "Single-object encoding").
+
+A value is `C3 01`, the CRC-64-AVRO fingerprint of its schema (8 bytes, little-endian) and the Avro body. Each schema ever
+released stays in `avro/`, so every record ever written can be read. CloudEvents attributes go along as `ce_*` headers for
+tools that look at no body; they are derived from the record and nobody of ours relies on them for meaning.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import fastavro
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+
+from schemas.events import (
+    AccountErased,
+    DeliveryAttempted,
+    DeviceRegistered,
+    DeviceRemoved,
+    Fact,
+    MessagesDelivered,
+    MessagesRead,
+    MessageStored,
+    PendingSync,
+    SessionClosed,
+    SessionMarked,
+    SessionOpened,
+)
+from schemas.partitions import recipient_key
+from schemas.push import Push
+from schemas.quarantined import Quarantined
+from schemas.shapes import Shape
+
+Record = Fact | Push | Quarantined
+Headers = list[tuple[str, bytes]]
+
+MARKER = b"\xc3\x01"
+HEADER_BYTES = 10
+
+SCHEMA_OF: dict[type[Any], str] = {
+    MessageStored: "message_stored.v1",
+    SessionOpened: "session_opened.v1",
+    SessionMarked: "session_marked.v1",
+    SessionClosed: "session_closed.v1",
+    DeliveryAttempted: "delivery_attempted.v1",
+    PendingSync: "pending_sync.v1",
+    MessagesDelivered: "messages_delivered.v1",
+    MessagesRead: "messages_read.v1",
+    DeviceRegistered: "device_registered.v1",
+    DeviceRemoved: "device_removed.v1",
+    AccountErased: "account_erased.v1",
+    Push: "push.v1",
+    Quarantined: "quarantined.v1",
+}
+"""The schema that each kind of record is written with; the name is its file below `avro/`."""
+
+
+class DecodeError(ValueError):
+    """These bytes are no record of ours: quarantine the record, look at it with its origin, and go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record as the log takes it."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    schema: Any
+    shape: Shape[Any]
+    prefix: bytes
+    headers: Headers
+
+
+def load_schema(name: str) -> Any:
+    """The schema in `avro/<name>.avsc`, as written."""
+    return json.loads((files("schemas") / "avro" / f"{name}.avsc").read_text())
+
+
+def single_object_prefix(schema: Any) -> bytes:
+    """The 10 bytes before a body of this schema."""
+    text = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    return MARKER + bytes.fromhex(text)
+
+
+def encode(record: Record) -> Encoded:
+    """Key, value and headers of a record. Keys: the recipient for facts, the gateway for pushes, the origin for quarantine."""
+    kind = _KINDS[type(record)]
+    body = io.BytesIO()
+    body.write(kind.prefix)
+    fastavro.schemaless_writer(body, kind.schema, kind.shape.datum(record))
+    headers = [
+        *kind.headers,
+        ("ce_id", str(record.event_id).encode()),
+        ("ce_source", b"/restante/" + record.producer.encode()),
+    ]
+    return Encoded(key_of(record), body.getvalue(), headers)
+
+
+def decode(value: bytes | None) -> Record:
+    """The record in these bytes. Raises `DecodeError` where they are not one, or hold a word this version does not know."""
+    if value is None:
+        raise DecodeError("the record has no value")
+    kind = _BY_PREFIX.get(value[:HEADER_BYTES])
+    if kind is None:
+        raise DecodeError(_why_unknown(value))
+    body = io.BytesIO(value)
+    body.seek(HEADER_BYTES)
+    try:
+        datum = fastavro.schemaless_reader(body, kind.schema, None)
+        record: Record = kind.shape.value(datum)  # type: ignore[arg-type]
+    except Exception as error:  # fastavro raises whatever a broken body runs into
+        raise DecodeError(f"the body does not fit its schema {kind.shape.cls.__name__}: {error!r}") from error
+    if body.tell() != len(value):
+        raise DecodeError(f"{len(value) - body.tell()} bytes follow the {kind.shape.cls.__name__}")
+    return record
+
+
+def key_of(record: Record) -> bytes:
+    """The key that decides the record's partition."""
+    match record:
+        case Push():
+            return record.gateway.encode()
+        case Quarantined():
+            return f"{record.topic}/{record.partition}".encode()
+        case _:
+            return recipient_key(record.recipient)
+
+
+def type_name(cls: type[Any]) -> str:
+    """The CloudEvents `type` of a kind of record, as in its `ce_type` header."""
+    return f"restante.{SCHEMA_OF[cls]}"
+
+
+def _why_unknown(value: bytes) -> str:
+    if len(value) < HEADER_BYTES or value[:2] != MARKER:
+        return "the value is not in Avro single-object encoding"
+    return f"no schema has the fingerprint {value[2:HEADER_BYTES].hex()}; a newer version may have written it"
+
+
+def _kind(cls: type[Any], name: str) -> _Kind:
+    schema = load_schema(name)
+    headers = [("ce_specversion", b"1.0"), ("ce_type", type_name(cls).encode())]
+    return _Kind(fastavro.parse_schema(schema), Shape(cls), single_object_prefix(schema), headers)
+
+
+_KINDS = {cls: _kind(cls, name) for cls, name in SCHEMA_OF.items()}
+_BY_PREFIX = {kind.prefix: kind for kind in _KINDS.values()}

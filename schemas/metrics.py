@@ -1,0 +1,67 @@
+"""Every metric there is: name, meaning, and what to do when it looks bad. People graph these names; they are a closed list.
+
+No label ever holds an id, a name or a body.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY: Final = CollectorRegistry()
+
+MESSAGES_ACCEPTED: Final = Counter(
+    "restante_messages_accepted",
+    "Messages answered 202 (replays of a stored key not counted). Falls to zero: look at restante_http_requests_total.",
+    registry=REGISTRY,
+)
+APPEND_SECONDS: Final = Histogram(
+    "restante_append_duration_seconds",
+    "From handing a record to the log until the broker has it on disk. Rises: the broker's disk or its network is slow.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    registry=REGISTRY,
+)
+PROJECTION_LAG_RECORDS: Final = Gauge(
+    "restante_projection_lag_records",
+    "Records of the log that the projection has not applied, by partition. Grows for minutes: add projectors.",
+    ["partition"],
+    registry=REGISTRY,
+)
+PROJECTION_LAG_SECONDS: Final = Gauge(
+    "restante_projection_lag_seconds",
+    "Age of the last applied record where records wait, else 0, by partition. Over 30 s POST answers 503 overloaded.",
+    ["partition"],
+    registry=REGISTRY,
+)
+PROCESSOR_LAG_RECORDS: Final = Gauge(
+    "restante_processor_lag_records",
+    "Records of the log that the processor has not decided on, by partition. Grows for minutes: add processors.",
+    ["partition"],
+    registry=REGISTRY,
+)
+DECISIONS: Final = Counter(
+    "restante_decisions",
+    "Decisions of the processor by kind (delivery_attempted, pending_sync). None while messages come in: look at its log.",
+    ["kind"],
+    registry=REGISTRY,
+)
+MESSAGES_PENDING: Final = Gauge(
+    "restante_messages_pending",
+    "Messages in mailboxes that a device has yet to acknowledge, as the projector estimates them.",
+    registry=REGISTRY,
+)
+SESSIONS: Final = Gauge(
+    "restante_sessions",
+    "Live sessions in the processor's table.",
+    registry=REGISTRY,
+)
+QUARANTINED: Final = Counter(
+    "restante_quarantined_records",
+    "Records set aside because they could not be understood. Any: read them in restante.quarantine, mend the writer.",
+    registry=REGISTRY,
+)
+HTTP_REQUESTS: Final = Counter(
+    "restante_http_requests",
+    "Requests by route, method and status.",
+    ["route", "method", "status"],
+    registry=REGISTRY,
+)
