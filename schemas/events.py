@@ -99,7 +99,7 @@ class MessageStored(FactBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(FactBase):
-    """A device connected. The record's offset is the session's first epoch: what is older is drained, what is newer is pushed.
+    """A device connected. The record's offset is the first epoch: what is older is drained, what is newer is pushed.
     `gateway` names the gateway process (a new name at each start), `push_partition` where it listens."""
 
     session_id: UUID
