@@ -1,0 +1,90 @@
+"""Fixtures that every test may ask for. Servers start when the first test asks, once a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests import rungs
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """What is set in the shell of whoever runs the tests must not change them."""
+    for name in [name for name in os.environ if name.startswith("RESTANTE_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """Address of a real broker, shared by all tests: take names of your own (`topic_prefix`)."""
+    with rungs.broker() as address:
+        yield address
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for the topics and groups of one test."""
+    return f"t{uuid.uuid4().hex[:10]}-"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a real PostgreSQL server, as a user who may create databases. Tests want `database_url`."""
+    with rungs.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(postgres: str) -> Iterator[str]:
+    from projections.migrate import migrate
+
+    with _database(postgres) as url:
+        asyncio.run(migrate(url))
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres: str, _migrated_template: str) -> Iterator[str]:
+    """A migrated, empty database of one test's own."""
+    with _database(postgres, template=urlsplit(_migrated_template).path[1:]) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: str) -> Iterator[str]:
+    """A database of one test's own, without any tables."""
+    with _database(postgres) as url:
+        yield url
+
+
+class _database:
+    """Makes a database on entry and drops it on exit, whoever is still connected."""
+
+    def __init__(self, server: str, template: str = "template0") -> None:
+        self._server = server
+        self._template = template
+        self._name = f"test_{uuid.uuid4().hex}"
+
+    def __enter__(self) -> str:
+        self._do(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(self._name), sql.Identifier(self._template)))
+        return urlsplit(self._server)._replace(path=f"/{self._name}").geturl()
+
+    def __exit__(self, *_: object) -> None:
+        self._do(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self._name)))
+
+    def _do(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, which in sorted(rungs.CHOSEN.items()):
+        terminalreporter.write_line(f"{what}: {which}")
