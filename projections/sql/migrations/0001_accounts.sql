@@ -1,8 +1,6 @@
 -- The accounts schema is truth like the log: it can not be rebuilt, so it is backed up (with the master key) and never
 -- dropped. Everything personal that is not a body lives here: names, password hashes, device labels, wrapped keys.
 
-CREATE SCHEMA accounts;
-
 -- A row outlives its account (erased_at set, secrets gone), because names are never issued again.
 CREATE TABLE accounts.accounts (
     user_id uuid PRIMARY KEY,
