@@ -1,0 +1,216 @@
+"""PostgreSQL: one pool a process, named statements, errors that say who must act.
+
+A statement is text in a `.sql` file below a line `-- name: x` and a sentence. Parameters are `%(name)s`; rows become the
+dataclass that is asked for, by column name.
+"""
+
+import asyncio
+import re
+import select
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.rows import class_row, tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from projections import columns
+from projections.errors import DatabaseUnavailable, NotMigrated, ProjectionBehind
+
+T = TypeVar("T")
+Statement = bytes
+
+WAIT_SECONDS: Final = 2.0
+"""At most this long for a connection."""
+
+ANSWER_SECONDS: Final = 4.0
+"""At most this long for one statement; then the connection is cut."""
+
+SETTINGS: Final = b"""
+SET search_path = projection;
+SET jit = off;
+SET enable_seqscan = off;
+SET plan_cache_mode = auto
+"""
+"""Tables of the projection go by their bare name, so that a rebuilt schema can take the place of the live one; those of
+accounts are written `accounts.x`. Every statement here goes by a key: a sequential scan is at best a plan that was made
+while the table was small, and would live on in the prepared statement."""
+
+_NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+
+
+def load_queries(package: str, file: str) -> Mapping[str, Statement]:
+    """The named statements of `sql/<file>` in a package: name -> statement."""
+    text = (files(package) / "sql" / file).read_text()
+    parts = _NAME.split(text)
+    names, bodies = parts[1::2], parts[2::2]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{package}/sql/{file} has a name twice")
+    return {name: body.strip().removesuffix(";").encode() for name, body in zip(names, bodies, strict=True)}
+
+
+class Connection:
+    """A connection while it is ours: runs statements. What `Database.connection` and `Database.transaction` give."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: "psycopg.AsyncConnection[Any]") -> None:
+        self._raw = raw
+
+    async def all(self, into: Callable[..., T], statement: Statement, **params: Any) -> list[T]:
+        """Every row, as `into(**columns)`."""
+        cursor = self._raw.cursor(row_factory=class_row(into), binary=True)  # type: ignore[arg-type]
+        async with self._within():
+            await cursor.execute(statement, params)
+            return await cursor.fetchall()
+
+    async def one(self, into: Callable[..., T], statement: Statement, **params: Any) -> T | None:
+        """The first row as `into(**columns)`, or None."""
+        rows = await self.all(into, statement, **params)
+        return rows[0] if rows else None
+
+    async def tuples(self, statement: Statement, **params: Any) -> list[tuple[Any, ...]]:
+        """Every row as a tuple."""
+        cursor = self._raw.cursor(row_factory=tuple_row, binary=True)
+        async with self._within():
+            await cursor.execute(statement, params)
+            return await cursor.fetchall()
+
+    async def run(self, statement: Statement, **params: Any) -> int:
+        """How many rows a statement without a result touched."""
+        async with self._within():
+            return (await self._raw.execute(statement, params)).rowcount
+
+    @asynccontextmanager
+    async def _within(self) -> AsyncIterator[None]:
+        """Cut the connection where the server takes no notice of us: cancelling would ask that same server first."""
+        cut = asyncio.get_running_loop().call_later(ANSWER_SECONDS, _cut, self._raw)
+        try:
+            yield
+        finally:
+            cut.cancel()
+
+
+class Database:
+    """The pool. Opening it waits for nothing: the first statement does, so a process starts while PostgreSQL is away.
+
+    Statements raise `DatabaseUnavailable` within WAIT_SECONDS + ANSWER_SECONDS; the pool reconnects by itself.
+    """
+
+    def __init__(self, url: str, *, most: int = 8, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.url = url
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Any]] = AsyncConnectionPool(
+            url,
+            open=False,
+            min_size=1,
+            max_size=most,
+            timeout=wait_seconds,
+            check=_check,
+            configure=_configure,
+            # An attempt that gives up early lets the next asker start a new one: recovery never waits for a long back-off.
+            reconnect_timeout=wait_seconds,
+            kwargs=connect_options(),
+        )
+
+    async def __aenter__(self) -> "Database":
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection where each statement stands alone."""
+        with translated():
+            async with self._pool.connection() as raw:
+                yield Connection(raw)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection whose statements take effect together at the end, or not at all if the block raises."""
+        with translated():
+            async with self._pool.connection() as raw, raw.transaction():
+                yield Connection(raw)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection whose statements all see the same state, and change nothing."""
+        async with self.transaction() as connection:
+            await connection.run(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+
+    async def all(self, into: Callable[..., T], statement: Statement, **params: Any) -> list[T]:
+        """`Connection.all` on any connection."""
+        async with self.connection() as connection:
+            return await connection.all(into, statement, **params)
+
+    async def one(self, into: Callable[..., T], statement: Statement, **params: Any) -> T | None:
+        """`Connection.one` on any connection."""
+        async with self.connection() as connection:
+            return await connection.one(into, statement, **params)
+
+    async def tuples(self, statement: Statement, **params: Any) -> list[tuple[Any, ...]]:
+        """`Connection.tuples` on any connection."""
+        async with self.connection() as connection:
+            return await connection.tuples(statement, **params)
+
+    async def run(self, statement: Statement, **params: Any) -> int:
+        """`Connection.run` on any connection."""
+        async with self.connection() as connection:
+            return await connection.run(statement, **params)
+
+
+def connect_options() -> dict[str, Any]:
+    """Options of every connection: short waits, a dead peer noticed within seconds, statements prepared at once."""
+    return {
+        "autocommit": True,
+        "prepare_threshold": 1,
+        "connect_timeout": 2,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 5000,
+        "application_name": "restante",
+    }
+
+
+class translated:
+    """Turns what psycopg raises when PostgreSQL is away into `DatabaseUnavailable`. Mistakes in statements stay."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        match error:
+            case psycopg.Error() if error.sqlstate == "RS001":
+                raise ProjectionBehind(str(error)) from error
+            case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction() | psycopg.errors.InvalidSchemaName():
+                raise NotMigrated(f"{error}: run `restante migrate`") from error
+            case psycopg.OperationalError() | psycopg.InterfaceError() | PoolTimeout():
+                raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
+
+
+async def _configure(connection: "psycopg.AsyncConnection[Any]") -> None:
+    columns.register(connection)
+    await connection.execute(SETTINGS)
+
+
+async def _check(connection: "psycopg.AsyncConnection[Any]") -> None:
+    """Ask the socket, not the server: an idle connection has nothing to read unless the server ended it. A round trip for
+    each statement would cost as much as the statement."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _cut(connection: "psycopg.AsyncConnection[Any]") -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=socket.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)

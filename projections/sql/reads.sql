@@ -1,0 +1,117 @@
+-- Statements of reads.py. Each that must be complete begins with reached(...), which raises where its snapshot is too early.
+
+-- name: page
+-- One page of a device's mailbox: two range scans by key, merged. `rank` and `total` cut the page at the limit and at the
+-- bytes (one message at least); `found` tells whether there is more. `decided` is what the decisions of a message that no
+-- device has acknowledged come to: 2 attempted, 3 waits for the next sync (see evolve: the first attempt counts, and it came
+-- to nothing once each of its sessions has ended or given up).
+WITH merged AS (
+    (SELECT position, message_id, sender, stored_at_ms, sealed, false AS acknowledged
+     FROM mailbox WHERE account = %(user)s AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
+    UNION ALL
+    (SELECT position, message_id, sender, stored_at_ms, sealed, true
+     FROM owed WHERE device_id = %(device)s AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
+    ORDER BY position LIMIT %(limit)s + 1
+), counted AS (
+    SELECT merged.*,
+           row_number() OVER (ORDER BY position) AS rank,
+           sum(octet_length(sealed)) OVER (ORDER BY position) AS total,
+           count(*) OVER () AS found
+    FROM merged
+)
+SELECT counted.position, counted.message_id, counted.sender, accounts.name AS sender_name, counted.sealed,
+       counted.stored_at_ms, counted.found,
+       CASE WHEN NOT counted.acknowledged THEN coalesce(judged.decided, 1)
+            WHEN EXISTS (SELECT FROM reads WHERE reads.message_id = counted.message_id) THEN 5
+            ELSE 4 END AS rank_of_status
+FROM counted
+LEFT JOIN accounts.accounts ON accounts.user_id = counted.sender AND accounts.erased_at IS NULL
+LEFT JOIN LATERAL (
+    SELECT max(CASE WHEN decisions.pending THEN CASE WHEN decisions.session_id IS NULL THEN 3 END
+                    WHEN attempt_failed(decisions) THEN 3
+                    ELSE 2 END) AS decided
+    FROM decisions
+    WHERE NOT counted.acknowledged AND decisions.message_id = counted.message_id
+) AS judged ON true
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+  AND (counted.rank = 1 OR (counted.rank <= %(limit)s AND counted.total <= %(max_bytes)s))
+ORDER BY counted.position;
+
+-- name: pending
+-- How many messages a device has not acknowledged, exact to the limit.
+SELECT least(%(limit)s,
+    (SELECT count(*) FROM (SELECT FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS shared)
+    + (SELECT count(*) FROM (SELECT FROM owed WHERE device_id = %(device)s LIMIT %(limit)s) AS own));
+
+-- name: outstanding
+-- Which of these messages are the user's, and what a device (and any device) has done with them.
+SELECT messages.message_id, messages.position, messages.sender,
+       EXISTS (SELECT FROM deliveries WHERE deliveries.message_id = messages.message_id
+               AND deliveries.device_id = %(device)s) AS delivered_to_device,
+       EXISTS (SELECT FROM reads WHERE reads.message_id = messages.message_id) AS read
+FROM messages
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+  AND messages.message_id = ANY (%(ids)s) AND messages.recipient = %(user)s;
+
+-- name: up_to
+-- What a device has not acknowledged after one position and up to another, oldest first.
+(SELECT message_id, position, sender FROM mailbox
+ WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+   AND account = %(user)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
+UNION ALL
+(SELECT message_id, position, sender FROM owed
+ WHERE device_id = %(device)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
+ORDER BY position LIMIT %(limit)s;
+
+-- name: stored
+-- What is known of an id: enough to answer a repeated idempotency key.
+SELECT message_id, recipient, sender, digest, partition, position, stored_at_ms
+FROM messages WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND message_id = ANY (%(ids)s);
+
+-- name: messages
+-- The records that stored these messages, with the names of both sides.
+SELECT messages.message_id, recipient, recipients.name AS recipient_name, sender, senders.name AS sender_name, sender_device,
+       partition, messages.position, event_id, producer, messages.created_at_ms, stored_at_ms, keyed
+FROM messages
+LEFT JOIN accounts.accounts AS recipients ON recipients.user_id = recipient AND recipients.erased_at IS NULL
+LEFT JOIN accounts.accounts AS senders ON senders.user_id = sender AND senders.erased_at IS NULL
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND messages.message_id = ANY (%(ids)s);
+
+-- name: decisions
+-- What the processor decided on these messages.
+SELECT message_id, position, pending, session_id, reason, policy, evidence, event_id, causation_id, producer, at_ms
+FROM decisions WHERE message_id = ANY (%(ids)s);
+
+-- name: ends
+-- The ends of the sessions that these messages were pushed to.
+SELECT DISTINCT ON (decisions.message_id, session_ends.session_id, session_ends.position)
+       decisions.message_id, session_ends.position, session_ends.session_id, session_ends.device_id, session_ends.reason,
+       session_ends.event_id, session_ends.producer, session_ends.at_ms
+FROM decisions
+JOIN messages USING (message_id)
+JOIN session_ends ON session_ends.session_id = ANY (decisions.session_ids)
+     AND session_ends.account = messages.recipient AND session_ends.position > decisions.position
+WHERE decisions.message_id = ANY (%(ids)s) AND NOT decisions.pending;
+
+-- name: deliveries
+-- Each device's first acknowledgement of these messages.
+SELECT message_id, device_id, position, via, session_id, event_id, producer, at_ms
+FROM deliveries WHERE message_id = ANY (%(ids)s);
+
+-- name: readings
+-- The records that made these messages Read.
+SELECT message_id, device_id, position, via, session_id, event_id, producer, at_ms
+FROM reads WHERE message_id = ANY (%(ids)s);
+
+-- name: erasures
+-- The erasures of the recipients of these messages.
+SELECT messages.message_id, erased.position, erased.event_id, erased.producer, erased.at_ms
+FROM messages JOIN erased ON erased.account = messages.recipient WHERE messages.message_id = ANY (%(ids)s);
+
+-- name: repeats
+-- Later records that stored these messages again, and were rejected.
+SELECT message_id, position, event_id, producer, at_ms FROM repeats WHERE message_id = ANY (%(ids)s);
+
+-- name: offsets
+-- How far each partition has been folded.
+SELECT partition, next_offset FROM offsets WHERE topic = %(topic)s;
