@@ -29,11 +29,12 @@ from schemas.events import (
     SessionOpened,
 )
 from schemas.partitions import recipient_key
+from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Quarantined
 from schemas.shapes import Shape
 
-Record = Fact | Push | Quarantined
+Record = Fact | Push | Quarantined | PresenceRow
 Headers = list[tuple[str, bytes]]
 
 MARKER = b"\xc3\x01"
@@ -53,6 +54,7 @@ SCHEMA_OF: dict[type[Any], str] = {
     AccountErased: "account_erased.v1",
     Push: "push.v1",
     Quarantined: "quarantined.v1",
+    PresenceRow: "presence_row.v1",
 }
 """The schema that each kind of record is written with; the name is its file below `avro/`."""
 
@@ -90,7 +92,7 @@ def single_object_prefix(schema: Any) -> bytes:
 
 
 def encode(record: Record) -> Encoded:
-    """Key, value and headers of a record. Keys: the recipient for facts, the gateway for pushes, the origin for quarantine."""
+    """Key, value and headers of a record. Keys: the recipient for facts, the gateway for pushes, the device for rows, else the origin."""
     kind = _KINDS[type(record)]
     body = io.BytesIO()
     body.write(kind.prefix)
@@ -129,6 +131,8 @@ def key_of(record: Record) -> bytes:
             return record.gateway.encode()
         case Quarantined():
             return f"{record.topic}/{record.partition}".encode()
+        case PresenceRow():
+            return str(record.device_id).encode()
         case _:
             return recipient_key(record.recipient)
 

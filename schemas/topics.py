@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from schemas.codec import SCHEMA_OF
+from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Quarantined
 
@@ -108,5 +109,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
 )
 
-TOPIC_OF: Final[dict[type[Any], str]] = {cls: {Push: PUSH, Quarantined: QUARANTINE}.get(cls, LIFECYCLE) for cls in SCHEMA_OF}
+TOPIC_OF: Final[dict[type[Any], str]] = {
+    cls: {Push: PUSH, Quarantined: QUARANTINE, PresenceRow: CHANGELOG}.get(cls, LIFECYCLE) for cls in SCHEMA_OF
+}
 """The topic that each kind of record belongs to."""

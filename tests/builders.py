@@ -25,6 +25,7 @@ from schemas.events import (
     SessionSeen,
     Via,
 )
+from schemas.presence import PresenceRow
 from schemas.push import Push, PushedMessage, PushKind
 from schemas.quarantined import Header, Quarantined
 from schemas.topics import LIFECYCLE
@@ -185,6 +186,21 @@ def quarantined() -> Quarantined:
     )
 
 
+def presence_row(**changes: Any) -> PresenceRow:
+    row = PresenceRow(
+        event_id=an_id("ev", 6500),
+        device_id=PHONE,
+        session_id=SESSION,
+        gateway="gateway-1",
+        push_partition=3,
+        epoch=12,
+        opened=7,
+        replaced=OTHER_SESSION,
+        **_COMMON,
+    )
+    return replace(row, **changes)
+
+
 ONE_OF_EACH = (
     stored(),
     opened(),
@@ -199,4 +215,5 @@ ONE_OF_EACH = (
     erased(),
     pushed(),
     quarantined(),
+    presence_row(),
 )
