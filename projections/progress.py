@@ -1,0 +1,175 @@
+"""How far the projection has come, as it moves: what lets a read wait for completeness without asking again and again.
+
+Each projector's transaction announces the partition, its next offset and whose mail it brought; one connection a process
+listens. Announcements only ever raise what is known. A look at the offsets table, taken on each connect and every
+LOOK_SECONDS, sets it, also lower: after a restore or a rebuild the projection is further back. Reads check the offset in
+their own snapshot anyway, so this memory being stale costs time, never a message.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+
+from projections.database import SETTINGS, Connection, connect_options, load_queries, translated
+from projections.errors import DatabaseUnavailable, ProjectionBehind
+from schemas.topics import LIFECYCLE
+
+log = logging.getLogger(__name__)
+
+CHANNEL: Final = "restante_projection"
+LOOK_SECONDS: Final = 1.0
+"""The longest that a lost announcement can delay a read."""
+
+EVERYBODY: Final = "*"
+_PREFIX_BYTES = 4
+_MOST_NAMED = 800
+_BACK_OFF_SECONDS = (0.1, 2.0)
+_QUERIES = load_queries("projections", "reads.sql")
+
+
+def announcements(partition: int, next_offset: int, recipients: Iterable[UUID]) -> list[str]:
+    """The payloads (below PostgreSQL's 8,000 bytes) that say how far a partition has come and who got mail."""
+    prefixes = sorted({recipient.bytes[:_PREFIX_BYTES].hex() for recipient in recipients})
+    if len(prefixes) > 4 * _MOST_NAMED:
+        prefixes = [EVERYBODY]
+    groups = [prefixes[at : at + _MOST_NAMED] for at in range(0, len(prefixes), _MOST_NAMED)] or [[]]
+    return [f"{partition} {next_offset} {','.join(group)}" for group in groups]
+
+
+class Arrival:
+    """Interest in one user's mail, from the moment it was registered."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> bool:
+        """True once mail may have come since the last wait (or since registering); False after this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+    def wake(self) -> None:
+        """Mail may have come."""
+        self._event.set()
+
+
+class Progress:
+    """Listens from entry to exit. Reconnects by itself; while PostgreSQL is away, nothing is reached."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._applied: dict[int, int] = {}
+        self._waiting: defaultdict[int, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
+        self._interested: defaultdict[str, set[Arrival]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+        self.connected = False
+        """False while announcements do not arrive."""
+
+    async def __aenter__(self) -> "Progress":
+        self._task = asyncio.create_task(self._listen_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def applied(self, partition: int) -> int:
+        """The offset after the last record of the partition that is known to be in the tables."""
+        return self._applied.get(partition, 0)
+
+    async def reached(self, partition: int, end: int, timeout: float) -> None:
+        """Wait until the records below `end` are in the tables. Raises `ProjectionBehind` after `timeout` seconds."""
+        if self.applied(partition) >= end:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (end, reached)
+        self._waiting[partition].add(waiter)
+        try:
+            async with asyncio.timeout(timeout):
+                await reached
+        except TimeoutError as error:
+            raise ProjectionBehind(
+                f"partition {partition} is folded up to {self.applied(partition)}, not to {end}, after {timeout:g} s"
+            ) from error
+        finally:
+            self._waiting[partition].discard(waiter)
+
+    @contextmanager
+    def arrivals(self, user: UUID) -> Iterator[Arrival]:
+        """Interest in a user's mail. Register it before the query: what comes between query and wait is then not missed.
+        A wake-up may be false (another user, a reconnect); it says "look", not "there is"."""
+        prefix, arrival = user.bytes[:_PREFIX_BYTES].hex(), Arrival()
+        self._interested[prefix].add(arrival)
+        try:
+            yield arrival
+        finally:
+            self._interested[prefix].discard(arrival)
+            if not self._interested[prefix]:
+                del self._interested[prefix]
+
+    async def _listen_for_ever(self) -> None:
+        least, most = _BACK_OFF_SECONDS
+        pause = least
+        while True:
+            try:
+                with translated():
+                    async with await psycopg.AsyncConnection.connect(self._url, **connect_options()) as connection:
+                        await connection.execute(SETTINGS)
+                        await connection.execute(f"LISTEN {CHANNEL}".encode())
+                        await self._look(connection)
+                        self.connected, pause = True, least
+                        self._wake(self._interested)
+                        await self._listen(connection)
+            except DatabaseUnavailable as error:
+                if self.connected:
+                    log.warning("the projection's announcements stopped: %s", error)
+            finally:
+                self.connected = False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, most)
+
+    async def _listen(self, connection: "psycopg.AsyncConnection[Any]") -> None:
+        while True:
+            async for notice in connection.notifies(timeout=LOOK_SECONDS):
+                self._hear(notice.payload)
+            await self._look(connection)
+
+    async def _look(self, connection: "psycopg.AsyncConnection[Any]") -> None:
+        rows = await Connection(connection).tuples(_QUERIES["offsets"], topic=LIFECYCLE)
+        found = dict(rows)
+        for partition in self._applied.keys() | found.keys():
+            self._set(partition, found.get(partition, 0))
+
+    def _hear(self, payload: str) -> None:
+        partition, next_offset, prefixes = payload.split(" ")
+        self._set(int(partition), max(self.applied(int(partition)), int(next_offset)))
+        if prefixes == EVERYBODY:
+            self._wake(self._interested)
+        elif prefixes and self._interested:
+            self._wake(self._interested.keys() & prefixes.split(","))
+
+    def _set(self, partition: int, next_offset: int) -> None:
+        self._applied[partition] = next_offset
+        for end, reached in self._waiting.get(partition, ()):
+            if end <= next_offset and not reached.done():
+                reached.set_result(None)
+
+    def _wake(self, prefixes: Iterable[str]) -> None:
+        for prefix in prefixes:
+            for arrival in self._interested[prefix]:
+                arrival.wake()
