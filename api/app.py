@@ -1,0 +1,324 @@
+"""The route table, and how the pieces of the edge are put together."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import groupby
+from time import time
+from typing import Final, Self
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from api import models, openapi
+from api.accounts import Accounts
+from api.calls import PRIVATE, Answer, Call, answer
+from api.cursors import Cursors
+from api.directory import Directory
+from api.freshness import Freshness
+from api.health import HealthCalls, Phase, ProcessorLag
+from api.keys import MasterKey
+from api.lag import LagWatch
+from api.logins import Logins
+from api.mailbox import Mailbox
+from api.messages import Messages
+from api.passwords import Passwords
+from api.problems import Code
+from api.resource import Edge, Operation, Resource
+from api.secrets import Secrets
+from api.statuses import MessageStatuses
+from api.tokens import AccessTokens
+from producers.log import EventLog
+from projections.database import Database
+from projections.progress import Progress
+from projections.reads import Reads
+from schemas.metrics import REGISTRY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
+    process in the facts that are written; `clock` gives seconds since the epoch."""
+
+    log: EventLog
+    database: Database
+    reads: Reads
+    progress: Progress
+    secrets: Secrets
+    processor_lag: ProcessorLag
+    producer: str
+    access_ttl: float = 900.0
+    refresh_ttl: float = 365 * 86400.0
+    phase: Phase = field(default_factory=Phase)
+    clock: Callable[[], float] = time
+
+
+class App(Starlette):
+    """A Starlette whose resources answer their own errors, so that nothing needs to stand around the router."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self.router
+
+
+_READ: Final[tuple[Code, ...]] = ("log_unavailable", "projection_behind")
+_FIVE_MINUTES: Final = (b"cache-control", b"public, max-age=300")
+
+
+class Service:
+    """Everything behind the routes of one process. `async with` runs the edge's own threads and tasks."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.passwords = Passwords()
+        self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock)
+        self.edge = Edge(self.tokens)
+        self.lag = LagWatch(parts.log, parts.progress, parts.clock)
+        accounts, master = Accounts(parts.database), MasterKey(parts.secrets.master_key)
+        directory = Directory(accounts, master, parts.log.partitions)
+        freshness = Freshness(parts.log, parts.progress)
+        self.logins = Logins(
+            accounts=accounts,
+            database=parts.database,
+            passwords=self.passwords,
+            tokens=self.tokens,
+            master=master,
+            log=parts.log,
+            producer=parts.producer,
+            refresh_ttl=parts.refresh_ttl,
+            clock=parts.clock,
+        )
+        self.messages = Messages(
+            log=parts.log,
+            directory=directory,
+            reads=parts.reads,
+            lag=self.lag,
+            producer=parts.producer,
+            clock=parts.clock,
+        )
+        self.mailbox = Mailbox(
+            log=parts.log,
+            reads=parts.reads,
+            progress=parts.progress,
+            freshness=freshness,
+            directory=directory,
+            cursors=Cursors(parts.secrets.cursor_keys),
+            lag=self.lag,
+            phase=parts.phase,
+            producer=parts.producer,
+            clock=parts.clock,
+        )
+        self.statuses = MessageStatuses(reads=parts.reads, freshness=freshness)
+        self.health = HealthCalls(
+            phase=parts.phase, log=parts.log, reads=parts.reads, lag=self.lag, processor_lag=parts.processor_lag
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.passwords)
+            await stack.enter_async_context(self.lag)
+            self._open = stack.pop_all()
+        self.parts.phase.started = True
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._open.aclose()
+
+
+def create_app(service: Service) -> Starlette:
+    """The public application."""
+    operations = public_operations(service)
+    described = answer(openapi.document(operations, version("restante")), headers=(_FIVE_MINUTES,))
+
+    async def describe(call: Call) -> Answer:
+        """GET /openapi.json."""
+        return described
+
+    about = Operation(
+        method="GET", path="/openapi.json", handler=describe, summary="This description", secured=False, answers={200: None}
+    )
+    return _application(service, [*operations, about])
+
+
+def create_admin_app(service: Service) -> Starlette:
+    """The application for operators, on its own port: metrics and health."""
+
+    async def metrics(call: Call) -> Answer:
+        """GET /metrics."""
+        return Answer(200, generate_latest(REGISTRY), (PRIVATE,), CONTENT_TYPE_LATEST.encode())
+
+    exposed = Operation(
+        method="GET", path="/metrics", handler=metrics, summary="Metrics for Prometheus", secured=False, answers={200: None}
+    )
+    return _application(service, [*health_operations(service), exposed])
+
+
+def _application(service: Service, operations: Sequence[Operation]) -> Starlette:
+    by_path = groupby(sorted(operations, key=lambda row: _rank(row.path)), key=lambda row: row.path)
+    routes = [Route(path, Resource(service.edge, path, list(rows))) for path, rows in by_path]
+    app = App(routes=routes)
+    app.router.redirect_slashes = False
+    app.router.default = Resource(service.edge, "unmatched", [])
+    return app
+
+
+def _rank(path: str) -> tuple[bool, bool, str]:
+    """Routes are tried in order: the busiest path first, those with parameters last."""
+    return path != "/messages", "{" in path, path
+
+
+def health_operations(service: Service) -> list[Operation]:
+    """The calls that ask how it stands."""
+    health = service.health
+    answers = {200: models.Health, 503: models.Health}
+    return [
+        Operation(
+            method="GET",
+            path="/health/live",
+            handler=health.live,
+            summary="Whether this process answers",
+            secured=False,
+            answers={200: models.Health},
+        ),
+        Operation(
+            method="GET",
+            path="/health/ready",
+            handler=health.ready,
+            summary="Whether this process should be sent calls",
+            secured=False,
+            answers=answers,
+        ),
+        Operation(
+            method="GET",
+            path="/health",
+            handler=health.whole,
+            summary="Whether the whole service does its work",
+            secured=False,
+            answers=answers,
+        ),
+    ]
+
+
+def public_operations(service: Service) -> list[Operation]:
+    """The route table: every call with who may make it, what it takes and what it answers."""
+    logins, messages, mailbox, statuses = service.logins, service.messages, service.mailbox, service.statuses
+    return [
+        Operation(
+            method="POST",
+            path="/messages",
+            handler=messages.post,
+            summary="Send a message; 202 once the log holds it for good",
+            body=models.NewMessage,
+            headers={"Idempotency-Key": "1 to 255 printable characters; the same key is the same message"},
+            answers={202: models.Accepted},
+            problems=(
+                "recipient_unknown",
+                "idempotency_conflict",
+                "log_unavailable",
+                "directory_unavailable",
+                "overloaded",
+            ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/batch",
+            handler=messages.batch,
+            summary="Send up to 500 messages, each on its own",
+            body=models.NewMessages,
+            answers={202: models.BatchAnswer},
+            problems=("log_unavailable",),
+        ),
+        Operation(
+            method="GET",
+            path="/messages/sync",
+            handler=mailbox.sync,
+            summary="What this device has not acknowledged, oldest first",
+            query=models.SyncQuery,
+            answers={200: models.Page},
+            problems=("bad_cursor", "directory_unavailable", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/ack",
+            handler=mailbox.ack,
+            summary="Acknowledge messages, so that this device's mailbox shows them no more",
+            body=models.Acknowledgement,
+            answers={200: models.Acknowledged | models.AcknowledgedCount},
+            problems=("bad_cursor", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/read",
+            handler=mailbox.read,
+            summary="Say that messages were read, which acknowledges them, too",
+            body=models.IdList,
+            answers={200: models.Acknowledged},
+            problems=_READ,
+        ),
+        Operation(
+            method="POST",
+            path="/messages/status",
+            handler=statuses.several,
+            summary="Where several messages are",
+            body=models.IdList,
+            answers={200: models.Statuses},
+            problems=_READ,
+        ),
+        Operation(
+            method="GET",
+            path="/messages/{id}",
+            handler=statuses.one,
+            summary="Where a message is",
+            answers={200: models.MessageStatus},
+            problems=("message_unknown", *_READ),
+        ),
+        Operation(
+            method="GET",
+            path="/messages/{id}/trail",
+            handler=statuses.trail,
+            summary="Every state of a message with the record in the log that proves it",
+            answers={200: models.TrailAnswer},
+            problems=("message_unknown", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/accounts",
+            handler=logins.sign_up,
+            summary="Sign up",
+            secured=False,
+            body=models.NewAccount,
+            answers={201: models.Account},
+            problems=("name_taken", "directory_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="POST",
+            path="/tokens",
+            handler=logins.log_in,
+            summary="Log in on a device",
+            secured=False,
+            body=models.Login,
+            answers={200: models.Tokens},
+            problems=("bad_credentials", "token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="POST",
+            path="/tokens/refresh",
+            handler=logins.refresh,
+            summary="Fresh tokens for a refresh token, which is used up",
+            secured=False,
+            body=models.Refresh,
+            answers={200: models.Tokens},
+            problems=("token_invalid", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
+        ),
+        Operation(
+            method="GET",
+            path="/.well-known/jwks.json",
+            handler=logins.public_keys,
+            summary="Public keys that verify access tokens",
+            secured=False,
+            answers={200: models.Jwks},
+        ),
+        *health_operations(service),
+    ]

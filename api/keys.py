@@ -1,0 +1,57 @@
+"""Keys of the accounts: made with the account, wrapped by the master key, used only as keys derived from them."""
+
+import os
+from typing import Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+_VERSION: Final = b"\x01"
+
+
+class KeyUnusable(Exception):
+    """The wrapped key of an account does not open: the master key is another one, or the row was changed. Restore the master
+    key that belongs to this database."""
+
+
+class AccountKeys:
+    """What one account's key is good for. Three derived keys, so that no use can weaken another: `cipher` seals bodies,
+    `mac` makes content digests, `ids` turns idempotency keys into message ids."""
+
+    __slots__ = ("cipher", "ids", "mac")
+
+    def __init__(self, key: bytes) -> None:
+        self.cipher = AESGCM(_derived(key, b"restante body v1"))
+        self.mac = _derived(key, b"restante digest v1")
+        self.ids = _derived(key, b"restante message id v1")
+
+
+class MasterKey:
+    """Wraps and unwraps the accounts' keys: version byte, nonce, AES-256-GCM; user id and version are bound in."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def make(self, user_id: UUID) -> bytes:
+        """A new random key for an account, wrapped."""
+        nonce = os.urandom(NONCE_BYTES)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, os.urandom(KEY_BYTES), user_id.bytes + _VERSION)
+
+    def unwrap(self, user_id: UUID, wrapped: bytes) -> AccountKeys:
+        """The account's keys. Raises `KeyUnusable`."""
+        nonce, sealed = wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
+        if wrapped[:1] != _VERSION:
+            raise KeyUnusable(f"the key of account {user_id} is wrapped in a way that this version does not know")
+        try:
+            return AccountKeys(self._cipher.decrypt(nonce, sealed, user_id.bytes + _VERSION))
+        except (InvalidTag, ValueError) as error:
+            raise KeyUnusable(f"the key of account {user_id} does not open with this master key") from error
+
+
+def _derived(key: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)

@@ -1,0 +1,179 @@
+"""Signing up, logging in, staying logged in: POST /accounts, POST /tokens, POST /tokens/refresh, the public keys."""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from api.accounts import Accounts, RefreshRow, add_token, end_family, locked_refresh, use_token
+from api.calls import Answer, Call, answer
+from api.ids import new_id
+from api.keys import MasterKey
+from api.models import Account, Jwks, Login, NewAccount, Refresh, Tokens
+from api.outages import asking_accounts, log_away
+from api.passwords import Passwords
+from api.problems import Problem, invalid
+from api.tokens import AccessTokens
+from producers.log import EventLog, LogUnavailable
+from projections.database import Database
+from schemas.events import DeviceRegistered
+from schemas.ids import derived_id
+
+GRACE_SECONDS: Final = 60
+"""How long a used refresh token may come again while its successor is unused: the answer was lost, or two tabs share it."""
+
+SMALL_BODY: Final = 16_384
+_KEYS_KEPT: Final = (b"cache-control", b"public, max-age=300")
+_NEW_ACCOUNT = msgspec.json.Decoder(NewAccount)
+_LOGIN = msgspec.json.Decoder(Login)
+_REFRESH = msgspec.json.Decoder(Refresh)
+
+
+class Logins:
+    """The handlers. `clock` gives seconds since the epoch, `refresh_ttl` is seconds from a refresh token's last use."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        database: Database,
+        passwords: Passwords,
+        tokens: AccessTokens,
+        master: MasterKey,
+        log: EventLog,
+        producer: str,
+        refresh_ttl: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._accounts = accounts
+        self._database = database
+        self._passwords = passwords
+        self._tokens = tokens
+        self._master = master
+        self._log = log
+        self._producer = producer
+        self._refresh_ttl = refresh_ttl
+        self._clock = clock
+
+    async def sign_up(self, call: Call) -> Answer:
+        """POST /accounts. The key commits with the account, so no account is ever without one."""
+        asked = await call.body(_NEW_ACCOUNT, SMALL_BODY)
+        check_password(asked.password)
+        user_id = new_id()
+        with asking_accounts():
+            made = not await self._accounts.taken(asked.name) and await self._accounts.create(
+                user_id=user_id,
+                name=asked.name,
+                password_hash=await self._passwords.hash(asked.password),
+                wrapped_key=self._master.make(user_id),
+            )
+        if not made:
+            raise Problem("name_taken", "Names are given once and never again. Choose another.")
+        return answer(Account(user_id, asked.name), 201)
+
+    async def log_in(self, call: Call) -> Answer:
+        """POST /tokens. The device is committed, then in the log, and only then its tokens are given."""
+        asked = await call.body(_LOGIN, SMALL_BODY)
+        check_password(asked.password)
+        check_printable("device", asked.device)
+        with asking_accounts():
+            known = await self._accounts.credentials(asked.name)
+            matches = await self._passwords.matches(known.password_hash if known else None, asked.password)
+            if known is None or not matches:
+                raise Problem("bad_credentials", "There is no account of this name with this password.")
+            device_id = await self._accounts.device(known.user_id, asked.device, new_id())
+            await self._register_devices(known.user_id)
+            return answer(await self._first_tokens(known.user_id, device_id))
+
+    async def refresh(self, call: Call) -> Answer:
+        """POST /tokens/refresh."""
+        shown = _hash_of((await call.body(_REFRESH, SMALL_BODY)).refresh_token)
+        refused: Problem | None
+        with asking_accounts():
+            async with self._database.transaction() as db:
+                row = await locked_refresh(db, shown)
+                if row is None:
+                    raise Problem("token_invalid", "This refresh token was not issued here. Log in at POST /tokens.")
+                refused = judge_refresh(row, self._clock())
+                if refused is None:
+                    successor = _new_refresh_token()
+                    now = self._clock()
+                    await use_token(db, shown, row.family_id, row.device_id, now)
+                    await add_token(db, row.family_id, _hash_of(successor), shown, now, now + self._refresh_ttl)
+                elif refused.code == "token_reused":
+                    await end_family(db, row.family_id)
+        if refused is not None:
+            raise refused
+        return answer(self._given(row.user_id, row.device_id, successor))
+
+    async def public_keys(self, call: Call) -> Answer:
+        """GET /.well-known/jwks.json."""
+        return answer(Jwks(**self._tokens.published()), headers=(_KEYS_KEPT,))
+
+    async def _register_devices(self, user_id: UUID) -> None:
+        """Finish the registration of each device that lacks it: what was left half-way, any later login finishes."""
+        for device_id in await self._accounts.unregistered(user_id):
+            registered = DeviceRegistered(
+                event_id=derived_id(b"device registered", device_id.bytes),
+                producer=self._producer,
+                recipient=user_id,
+                device_id=device_id,
+            )
+            try:
+                await self._log.append(registered)
+            except LogUnavailable as error:
+                raise log_away(error) from error
+            await self._accounts.registered(device_id)
+
+    async def _first_tokens(self, user_id: UUID, device_id: UUID) -> Tokens:
+        token, now = _new_refresh_token(), self._clock()
+        if not await self._accounts.begin_family(new_id(), device_id, _hash_of(token), now, now + self._refresh_ttl):
+            raise Problem("token_revoked", "The device was removed while it logged in. Log in again.")
+        return self._given(user_id, device_id, token)
+
+    def _given(self, user_id: UUID, device_id: UUID, refresh_token: str) -> Tokens:
+        return Tokens(
+            access_token=self._tokens.issue(user_id, device_id),
+            expires_in=self._tokens.ttl,
+            refresh_token=refresh_token,
+            user_id=user_id,
+            device_id=device_id,
+        )
+
+
+def judge_refresh(row: RefreshRow, now: float) -> Problem | None:
+    """Why a refresh token is refused, or None where it is good. token_reused must end the family."""
+    again = row.used is not None and (row.followed or now - row.used > GRACE_SECONDS)
+    if again:
+        return Problem("token_reused", "This refresh token was used before, so its whole login has ended. Log in again.")
+    if row.ended or row.removed:
+        return Problem("token_revoked", "This login has ended. Log in again.")
+    if row.expires <= now:
+        return Problem("token_expired", "This refresh token has expired. Log in again.")
+    return None
+
+
+def check_password(password: str) -> None:
+    """8 to 1024 bytes, none of them NUL. Raises `Problem`."""
+    if not 8 <= len(password.encode()) <= 1024:
+        raise invalid("password", "must have 8 to 1024 bytes in UTF-8")
+    if "\0" in password:
+        raise invalid("password", "must not contain U+0000")
+
+
+def check_printable(field: str, text: str) -> None:
+    """No control characters, no separators but the space. Raises `Problem`."""
+    if not text.isprintable():
+        raise invalid(field, "must have printable characters only")
+
+
+def _new_refresh_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _hash_of(refresh_token: str) -> bytes:
+    """Plain SHA-256 will do: the token has 256 random bits."""
+    return hashlib.sha256(refresh_token.encode()).digest()

@@ -1,0 +1,232 @@
+"""A device's mailbox: GET /messages/sync, POST /messages/ack, POST /messages/read. Reading never acknowledges."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from api.calls import Answer, Call, answer
+from api.cursors import START, Cursors
+from api.directory import Directory
+from api.freshness import Freshness
+from api.health import Phase
+from api.ids import new_id
+from api.keys import AccountKeys
+from api.lag import LagWatch
+from api.models import MAX_PAGE_BYTES, Acknowledged, AcknowledgedCount, Acknowledgement, IdList, Page, Received, SyncQuery
+from api.outages import asking_accounts, asking_projection, log_away
+from api.problems import Problem, invalid
+from api.sealing import TEXT, parts_of, unseal
+from api.statuses import IDS_ON_THE_WIRE, NAMES
+from api.times import rfc3339
+from api.tokens import Principal
+from producers.log import EventLog, LogUnavailable
+from projections.progress import Progress
+from projections.reads import Found, MailboxRow, Reads
+from projections.reads import Page as Rows
+from schemas.events import MAX_ENTRIES, Entry, MessagesDelivered, MessagesRead, Via
+from schemas.partitions import partition_for
+
+_ACK: Final = msgspec.json.Decoder(Acknowledgement)
+_IDS: Final = msgspec.json.Decoder(IdList)
+Floors = Mapping[int, int]
+
+
+class Mailbox:
+    """The handlers. `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        reads: Reads,
+        progress: Progress,
+        freshness: Freshness,
+        directory: Directory,
+        cursors: Cursors,
+        lag: LagWatch,
+        phase: Phase,
+        producer: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._log = log
+        self._reads = reads
+        self._progress = progress
+        self._freshness = freshness
+        self._directory = directory
+        self._cursors = cursors
+        self._lag = lag
+        self._phase = phase
+        self._producer = producer
+        self._clock = clock
+
+    async def sync(self, call: Call) -> Answer:
+        """GET /messages/sync."""
+        query, who = call.query(SyncQuery), call.principal
+        after = self._cursors.read(who.user, who.device, query.cursor) if query.cursor else START
+        as_of: int | None = int(self._clock() * 1000)
+        floors, complete = await self._floors(who, query.stale == "ok")
+        if query.wait and complete:
+            rows = await self._awaited(call, query, after, floors)
+        else:
+            rows = await self._rows(who, after, query.limit, floors)
+        if not complete:
+            as_of = self._lag.complete_at_ms.get(self._partition(who))
+        return answer(await self._page(who, query.cursor, rows, as_of, complete))
+
+    async def ack(self, call: Call) -> Answer:
+        """POST /messages/ack."""
+        asked, who = await call.body(_ACK, IDS_ON_THE_WIRE), call.principal
+        if isinstance(asked.ids, UnsetType) == isinstance(asked.up_to, UnsetType):
+            raise invalid("ids", "exactly one of ids and up_to is needed")
+        if not isinstance(asked.up_to, UnsetType):
+            upto = self._cursors.read(who.user, who.device, asked.up_to)
+            return answer(AcknowledgedCount(await self._ack_up_to(who, upto)))
+        return await self._acknowledge(who, asked.ids or [], MessagesDelivered, lambda found: found.delivered_to_device)
+
+    async def read(self, call: Call) -> Answer:
+        """POST /messages/read. One fact says both: Read implies Delivered."""
+        asked, who = await call.body(_IDS, IDS_ON_THE_WIRE), call.principal
+        return await self._acknowledge(who, asked.ids, MessagesRead, lambda found: found.read and found.delivered_to_device)
+
+    async def _floors(self, who: Principal, stale: bool) -> tuple[Floors, bool]:
+        """What the answer must contain, and whether that is everything."""
+        try:
+            return await self._freshness.of(self._partition(who)), True
+        except Problem as problem:
+            if stale and problem.code == "log_unavailable":
+                return {}, False
+            raise
+
+    async def _rows(self, who: Principal, after: int, limit: int, floors: Floors) -> Rows:
+        with asking_projection():
+            return await self._reads.page(
+                who.user, who.device, after=after, limit=limit, max_bytes=MAX_PAGE_BYTES, floors=floors
+            )
+
+    async def _awaited(self, call: Call, query: SyncQuery, after: int, floors: Floors) -> Rows:
+        """Wait for mail after the cursor: until the time is up, the token expires, the client hangs up or we stop."""
+        who, loop = call.principal, asyncio.get_running_loop()
+        deadline = loop.time() + min(query.wait, who.expires_at - self._clock())
+        ends = {asyncio.create_task(call.hung_up()), asyncio.create_task(self._phase.draining.wait())}
+        try:
+            with self._progress.arrivals(who.user) as arrival:
+                while True:
+                    rows = await self._rows(who, after, query.limit, floors)
+                    left = deadline - loop.time()
+                    if rows.rows or left <= 0 or any(end.done() for end in ends):
+                        return rows
+                    await _first_of(asyncio.create_task(arrival.wait(left)), ends)
+        finally:
+            for end in ends:
+                end.cancel()
+
+    async def _page(self, who: Principal, cursor: str, rows: Rows, as_of: int | None, complete: bool) -> Page:
+        messages = await self._opened(who, rows.rows)
+        if rows.rows:
+            cursor = self._cursors.write(who.user, who.device, rows.rows[-1].position)
+        return Page(
+            messages=messages,
+            cursor=cursor or self._cursors.write(who.user, who.device, START),
+            has_more=rows.has_more,
+            pending=rows.pending,
+            as_of=None if as_of is None else rfc3339(as_of),
+            complete=UNSET if complete else False,
+        )
+
+    async def _opened(self, who: Principal, rows: Sequence[MailboxRow]) -> list[Received]:
+        if not rows:
+            return []
+        with asking_accounts():
+            keys = await self._directory.keys_of(who.user)
+        if keys is None:
+            raise Problem("token_revoked", "This account has been erased.")
+        return [received(keys, who.user, row) for row in rows]
+
+    async def _acknowledge(
+        self,
+        who: Principal,
+        asked: Iterable[UUID],
+        kind: type[MessagesDelivered] | type[MessagesRead],
+        done: Callable[[Found], bool],
+    ) -> Answer:
+        ids = list(dict.fromkeys(asked))
+        floors = await self._freshness.of(self._partition(who))
+        with asking_projection():
+            found = {row.message_id: row for row in await self._reads.outstanding(who.user, who.device, ids, floors=floors)}
+        new = [found[one] for one in ids if one in found and not done(found[one])]
+        if new:
+            new.sort(key=lambda row: row.position)
+            await self._append(
+                who, kind, [Entry(message_id=row.message_id, position=row.position, sender=row.sender) for row in new]
+            )
+        fresh = {row.message_id for row in new}
+        return answer(
+            Acknowledged(
+                acknowledged=[one for one in ids if one in fresh],
+                already=[one for one in ids if one in found and one not in fresh],
+                unknown=[one for one in ids if one not in found],
+            )
+        )
+
+    async def _ack_up_to(self, who: Principal, position: int) -> int:
+        floors = await self._freshness.of(self._partition(who))
+        after, count = START, 0
+        while True:
+            with asking_projection():
+                entries = await self._reads.up_to(
+                    who.user, who.device, position, after=after, limit=MAX_ENTRIES, floors=floors
+                )
+            if entries:
+                await self._append(who, MessagesDelivered, entries)
+                after, count = entries[-1].position, count + len(entries)
+            if len(entries) < MAX_ENTRIES:
+                return count
+
+    async def _append(
+        self, who: Principal, kind: type[MessagesDelivered] | type[MessagesRead], entries: Sequence[Entry]
+    ) -> None:
+        fact = kind(
+            event_id=new_id(),
+            producer=self._producer,
+            recipient=who.user,
+            device_id=who.device,
+            entries=tuple(entries),
+            via=Via.HTTP,
+        )
+        try:
+            await self._log.append(fact, partition=self._partition(who))
+        except LogUnavailable as error:
+            raise log_away(error) from error
+
+    def _partition(self, who: Principal) -> int:
+        return partition_for(who.user, self._log.partitions)
+
+
+async def _first_of(task: asyncio.Task[bool], others: set[asyncio.Task[Any]]) -> None:
+    """Wait until one is done; the first is given up otherwise."""
+    try:
+        await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+
+
+def received(keys: AccountKeys, user: UUID, row: MailboxRow) -> Received:
+    """A mailbox row as its owner sees it. Raises `NotOpened`."""
+    kind, content_type, body = parts_of(unseal(keys, row.message_id, row.sender, user, row.sealed))
+    is_text = kind == TEXT
+    return Received(
+        id=row.message_id,
+        from_=row.sender_name,
+        from_id=row.sender,
+        content_type=content_type,
+        stored_at=rfc3339(row.stored_at_ms),
+        position=row.position,
+        status=NAMES[row.status],
+        body=body.decode() if is_text else UNSET,
+        body_base64=UNSET if is_text else base64.b64encode(body).decode(),
+    )

@@ -1,0 +1,109 @@
+"""GET /openapi.json: the route table and the models that validate, written as OpenAPI 3.1."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from api.models import NoQuery, ProblemDetails
+from api.problems import PROBLEMS, Code
+from api.resource import Operation
+
+REF: Final = "#/components/schemas/{name}"
+_EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
+_SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
+_WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
+
+
+def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
+    """The OpenAPI document of these operations."""
+    types = [ProblemDetails, *(kind for row in operations for kind in _types(row))]
+    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    schema_of = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for row in operations:
+        paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, schema_of, components)
+    said: dict[str, Any] = _portable(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Restante", "version": version, "description": "Offline message delivery on an event log."},
+            "paths": paths,
+            "components": {
+                "schemas": {name: schema for name, schema in components.items() if not name.endswith("Query")},
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            },
+        }
+    )
+    return said
+
+
+def _types(row: Operation) -> list[Any]:
+    return [kind for kind in (row.body, row.query, *row.answers.values()) if kind is not None]
+
+
+def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "operationId": row.handler.__qualname__,
+        "summary": row.summary,
+        "parameters": [*_path_parameters(row.path), *_query_parameters(row, components), *_header_parameters(row)],
+        "responses": _responses(row, schema_of),
+        "security": [{"bearer": []}] if row.secured else [],
+    }
+    if row.body is not None:
+        said["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[row.body]}}}
+    return said
+
+
+def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for status, kind in row.answers.items():
+        content = {"application/json": {"schema": schema_of[kind] if kind is not None else {"type": "object"}}}
+        said[str(status)] = {"description": "As asked." if status < 400 else "See the reasons.", "content": content}
+    for status, codes in sorted(_by_status(row).items()):
+        content = {"application/problem+json": {"schema": {"$ref": REF.format(name="ProblemDetails")}}}
+        refusal = said.setdefault(str(status), {"description": "", "content": {}})
+        titles = "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes)
+        refusal["description"] = f"{refusal['description']} {titles}".strip()
+        refusal["content"].update(content)
+    return said
+
+
+def _by_status(row: Operation) -> dict[int, list[Code]]:
+    codes = [*row.problems, *_EVERYWHERE, *(_SECURED if row.secured else ()), *(_WITH_BODY if row.body is not None else ())]
+    found: dict[int, list[Code]] = {}
+    for code in dict.fromkeys(codes):
+        found.setdefault(PROBLEMS[code].status, []).append(code)
+    return found
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    schema = {"type": "string", "format": "uuid"}
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in re.findall(r"\{(\w+)\}", path)]
+
+
+def _query_parameters(row: Operation, components: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if row.query is NoQuery:
+        return []
+    properties = components[row.query.__name__]["properties"]
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()]
+
+
+def _header_parameters(row: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": meaning}
+        for name, meaning in row.headers.items()
+    ]
+
+
+def _portable(value: Any) -> Any:
+    r"""The same with regular expressions as JSON Schema knows them: `$` for Python's `\Z`, and descriptions on one line."""
+    if isinstance(value, dict):
+        return {key: _text(key, inner) for key, inner in value.items()}
+    return [_portable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _text(key: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(r"\Z", "$") if key == "pattern" else " ".join(value.split()) if key == "description" else value
+    return _portable(value)

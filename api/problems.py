@@ -1,0 +1,142 @@
+"""Every way in which a call can be refused: one closed table, written as RFC 9457 problem details."""
+
+import random
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+Code = Literal[
+    "malformed",
+    "bad_cursor",
+    "token_missing",
+    "token_expired",
+    "token_invalid",
+    "token_revoked",
+    "token_reused",
+    "bad_credentials",
+    "not_found",
+    "message_unknown",
+    "recipient_unknown",
+    "method_not_allowed",
+    "name_taken",
+    "body_too_large",
+    "unsupported_media_type",
+    "invalid_request",
+    "idempotency_conflict",
+    "internal_error",
+    "log_unavailable",
+    "directory_unavailable",
+    "projection_behind",
+    "overloaded",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table: the HTTP status, and what happened in a few words for people."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[dict[Code, Kind]] = {
+    "malformed": Kind(400, "The request is not well-formed"),
+    "bad_cursor": Kind(400, "This cursor was not given to this device"),
+    "token_missing": Kind(401, "An access token is needed"),
+    "token_expired": Kind(401, "The token has expired"),
+    "token_invalid": Kind(401, "The token is not one of this service"),
+    "token_revoked": Kind(401, "The token has been revoked"),
+    "token_reused": Kind(401, "The refresh token was used before"),
+    "bad_credentials": Kind(401, "Name and password do not match"),
+    "not_found": Kind(404, "There is nothing here"),
+    "message_unknown": Kind(404, "There is no such message for you"),
+    "recipient_unknown": Kind(404, "There is no such recipient"),
+    "method_not_allowed": Kind(405, "This path does not take that method"),
+    "name_taken": Kind(409, "The name is taken"),
+    "body_too_large": Kind(413, "The body is too large"),
+    "unsupported_media_type": Kind(415, "The body must be JSON"),
+    "invalid_request": Kind(422, "The request does not say what it must"),
+    "idempotency_conflict": Kind(422, "The idempotency key belongs to another content"),
+    "internal_error": Kind(500, "The service failed"),
+    "log_unavailable": Kind(503, "The log is out of reach"),
+    "directory_unavailable": Kind(503, "The accounts are out of reach"),
+    "projection_behind": Kind(503, "The mailbox is not up to date yet"),
+    "overloaded": Kind(503, "The service is overloaded"),
+}
+
+MEDIA_TYPE: Final = b"application/problem+json"
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with a request: the field (a path such as `messages[2].to`; `$` is the whole body) and why."""
+
+    field: str
+    detail: str
+
+
+class Problem(Exception):
+    """The call is refused, with a code of the table. `outcome` says of a write whether it can have happened; `message_id`
+    goes along where that is unknown."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        *,
+        errors: tuple[Fault, ...] = (),
+        outcome: Literal["rejected", "unknown"] | None = None,
+        message_id: str | None = None,
+        allow: str | None = None,
+        results: list[Any] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code: Code = code
+        self.detail = detail
+        self.errors = errors
+        self.outcome = outcome
+        self.message_id = message_id
+        self.allow = allow
+        self.results = results
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of this code."""
+        return PROBLEMS[self.code].status
+
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The problem details as they are sent."""
+        kind = PROBLEMS[self.code]
+        said: dict[str, Any] = {
+            "type": f"urn:restante:problem:{self.code}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+        }
+        extras = {"errors": self.errors, "outcome": self.outcome, "id": self.message_id, "results": self.results}
+        said.update((name, value) for name, value in extras.items() if value)
+        return said
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that go with it, without the media type. Retry-After has jitter, so that clients come back spread."""
+        if self.status == 401:
+            return [(b"www-authenticate", _challenge(self.code))]
+        if self.status == 503:
+            return [(b"retry-after", b"%d" % random.randint(1, 5))]  # noqa: S311 (spreads load, guards nothing)
+        if self.allow is not None:
+            return [(b"allow", self.allow.encode())]
+        return []
+
+
+def _challenge(code: Code) -> bytes:
+    """RFC 6750: a request without a token gets the bare scheme, a bad token its reason."""
+    if code in ("token_expired", "token_invalid", "token_revoked"):
+        return b'Bearer error="invalid_token"'
+    return b"Bearer"
+
+
+def invalid(field: str, detail: str) -> Problem:
+    """422 for one field."""
+    return Problem("invalid_request", f"{field}: {detail}", errors=(Fault(field, detail),))

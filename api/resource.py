@@ -1,0 +1,155 @@
+"""What every call has in common: its id, who may make it, problems, the answer on the wire, the count."""
+
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+from starlette.types import Receive, Scope, Send
+
+from api.calls import PRIVATE, Answer, Call, ClientGone
+from api.models import NoQuery
+from api.problems import MEDIA_TYPE, Code, Problem
+from api.tokens import AccessTokens
+from schemas.metrics import HTTP_REQUESTS
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that are counted under their own name."""
+
+_log = structlog.get_logger("restante.api")
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A row of the route table: what a call takes, who may make it, and every answer it gives."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    secured: bool = True
+    body: Any = None
+    query: type[Any] = NoQuery
+    headers: Mapping[str, str] = {}
+    answers: Mapping[int, Any]
+    problems: Sequence[Code] = ()
+
+
+class Edge:
+    """What resources share: the check of tokens and the source of request ids."""
+
+    def __init__(self, tokens: AccessTokens) -> None:
+        self._tokens = tokens
+        prefix = os.urandom(6).hex()
+        self._ids = (f"{prefix}-{number:x}" for number in itertools.count(1))
+
+    def request_id(self) -> str:
+        """An id that no other request has."""
+        return next(self._ids)
+
+    def authorise(self, call: Call) -> None:
+        """Set the call's principal from its bearer token. Raises `Problem` with one of the token codes."""
+        given = call.header(b"authorization")
+        if given is None:
+            raise Problem("token_missing", "Send the header Authorization: Bearer <access token>.")
+        if given[:7].lower() != b"bearer ":
+            raise Problem("token_invalid", "The Authorization header must be: Bearer <access token>.")
+        call.principal = self._tokens.verify(given[7:].strip().decode("latin-1"))
+
+
+class Resource:
+    """One path with its methods, as an ASGI application. With no operations it is the path that does not exist."""
+
+    def __init__(self, edge: Edge, route: str, operations: Sequence[Operation]) -> None:
+        self._edge = edge
+        self._route = route
+        self._rows = {row.method: row for row in operations}
+        if "GET" in self._rows:
+            self._rows["HEAD"] = self._rows["GET"]
+        self._allow = ", ".join([*self._rows, "OPTIONS"])
+        self._counts: dict[tuple[str, int], Counter] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request_id = self._edge.request_id()
+        method = scope["method"]
+        try:
+            said = await self._answered(scope, receive, request_id)
+        except ClientGone:
+            return
+        self._count(method, said.status)
+        headers = [
+            (b"content-type", said.media_type),
+            (b"content-length", b"%d" % len(said.body)),
+            (b"x-request-id", request_id.encode()),
+            *said.headers,
+        ]
+        if said.status == 204:
+            del headers[:2]
+        await send({"type": "http.response.start", "status": said.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else said.body})
+
+    async def _answered(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
+        try:
+            row = self._rows.get(scope["method"])
+            if row is None:
+                return self._unknown_method(scope["method"])
+            call = Call(scope, receive, request_id)
+            if row.secured:
+                self._edge.authorise(call)
+            if row.query is NoQuery and scope["query_string"]:
+                call.query(NoQuery)
+            return await row.handler(call)
+        except Problem as problem:
+            return refused(problem, request_id)
+        except ClientGone:
+            raise
+        except Exception as error:  # whatever it is, the caller gets a problem and the operator a line
+            _report(error, self._route, request_id)
+            return refused(Problem("internal_error", "The service failed. Tell its operator this request_id."), request_id)
+
+    def _unknown_method(self, method: str) -> Answer:
+        if not self._rows:
+            raise Problem("not_found", "See /openapi.json for what there is.")
+        if method == "OPTIONS":
+            return Answer(204, b"", [(b"allow", self._allow.encode())])
+        raise Problem("method_not_allowed", f"This path takes {self._allow}.", allow=self._allow)
+
+    def _count(self, method: str, status: int) -> None:
+        count = self._counts.get((method, status))
+        if count is None:
+            named = method if method in METHODS else "other"
+            count = HTTP_REQUESTS.labels(route=self._route, method=named, status=str(status))
+            if named != "other":
+                self._counts[method, status] = count
+        count.inc()
+
+
+def refused(problem: Problem, request_id: str) -> Answer:
+    """A problem as an answer."""
+    body = _encode(problem.document(request_id))
+    return Answer(problem.status, body, [PRIVATE, *problem.headers()], MEDIA_TYPE)
+
+
+def _report(error: Exception, route: str, request_id: str) -> None:
+    """One line with the kinds of the errors and where they were raised. Their texts stay out: they may quote a body."""
+    kinds: list[str] = []
+    cause = error.__cause__ or error.__context__
+    while cause is not None and len(kinds) < 5:
+        kinds.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    frames = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(sys.exc_info()[2])]
+    kind = type(error).__name__
+    _log.error("internal_error", route=route, request_id=request_id, error=kind, causes=kinds, at=frames[-8:])

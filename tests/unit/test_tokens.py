@@ -1,0 +1,163 @@
+"""Access tokens and the secrets they are made with."""
+
+import base64
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from api.problems import Problem
+from api.secrets import Secrets, SecretsError, make_key, make_token_key
+from api.tokens import AccessTokens, key_id
+from tests.builders import BOB, PHONE
+
+NOW = 1_790_000_000.0
+KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+
+class Clock:
+    now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tokens(*keys: Ed25519PrivateKey, clock: Clock | None = None) -> AccessTokens:
+    return AccessTokens(keys or (KEY,), 900, clock or Clock())
+
+
+def forged(key: Any = KEY, algorithm: str = "EdDSA", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A token as `tokens()` would make it, but for what is given; None leaves a claim out."""
+    said = {"iss": "restante", "aud": "restante", "sub": str(BOB), "device": str(PHONE), "iat": NOW, "exp": NOW + 900}
+    said = {name: value for name, value in (said | claims).items() if value is not None}
+    headers = {"typ": "at+jwt", "kid": key_id(KEY.public_key())} | (header or {})
+    return jwt.encode(said, key, algorithm, headers={name: value for name, value in headers.items() if value is not None})
+
+
+def test_a_token_stands_for_its_account_and_device_until_it_expires() -> None:
+    who = tokens().verify(tokens().issue(BOB, PHONE))
+    assert (who.user, who.device, who.expires_at) == (BOB, PHONE, NOW + 900)
+
+
+def test_the_forgeries_below_differ_from_a_good_token_only_where_they_say() -> None:
+    assert tokens().verify(forged()).user == BOB
+
+
+def test_an_expired_token_is_expired_also_when_it_was_verified_before() -> None:
+    clock = Clock()
+    mine = tokens(clock=clock)
+    token = mine.issue(BOB, PHONE)
+    mine.verify(token)
+    clock.now = NOW + 900
+    for _ in range(2):
+        with pytest.raises(Problem, match="token_expired"):
+            mine.verify(token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a.b.c", id="no token"),
+        pytest.param("a" * 5000, id="huge"),
+        pytest.param(forged(OTHER), id="another key"),
+        pytest.param(forged(OTHER, header={"kid": key_id(OTHER.public_key())}), id="foreign key id"),
+        pytest.param(forged(header={"kid": None}), id="no key id"),
+        pytest.param(forged(header={"typ": "JWT"}), id="another type"),
+        pytest.param(forged(None, "none"), id="no signature"),
+        pytest.param(
+            forged(KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), "HS256"), id="HS256 with the public key"
+        ),
+        pytest.param(forged(iss="somebody"), id="another issuer"),
+        pytest.param(forged(aud="another service"), id="another audience"),
+        pytest.param(forged(exp=None), id="no expiry"),
+        pytest.param(forged(sub=None), id="no subject"),
+        pytest.param(forged(device=None), id="no device"),
+        pytest.param(forged(sub="bob"), id="subject is no id"),
+        pytest.param(forged(device=7), id="device is no text"),
+        pytest.param(forged(exp="soon"), id="expiry is no time"),
+        pytest.param(forged(exp=[]), id="expiry is a list"),
+        pytest.param(forged()[:-4] + "AAAA", id="changed signature"),
+        pytest.param(forged() + "=", id="something after it"),
+        pytest.param("\xff.\xfe.\xfd", id="not ASCII"),
+    ],
+)
+def test_every_other_token_is_invalid(token: str) -> None:
+    with pytest.raises(Problem, match="token_invalid"):
+        tokens().verify(token)
+
+
+def test_key_rotation_breaks_no_token() -> None:
+    old = tokens(KEY).issue(BOB, PHONE)
+    rotated = tokens(OTHER, KEY)
+    assert rotated.verify(old).user == BOB
+    assert tokens(OTHER).verify(rotated.issue(BOB, PHONE)).user == BOB
+    assert [key["kid"] for key in rotated.published()["keys"]] == [key_id(OTHER.public_key()), key_id(KEY.public_key())]
+
+
+def test_outsiders_can_verify_with_the_published_keys() -> None:
+    token = tokens().issue(BOB, PHONE)
+    published = {key["kid"]: key for key in tokens().published()["keys"]}
+    key = jwt.PyJWK(published[jwt.get_unverified_header(token)["kid"]])
+    claims = jwt.decode(
+        token, key, ["EdDSA"], {"verify_exp": False, "verify_iat": False}, audience="restante", issuer="restante"
+    )
+    assert claims["sub"] == str(BOB)
+
+
+def test_the_published_keys_hold_nothing_private() -> None:
+    private = KEY.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    said = json.dumps(tokens().published())
+    assert base64.urlsafe_b64encode(private).decode().rstrip("=") not in said
+    assert {"d", "k"}.isdisjoint(tokens().published()["keys"][0])
+
+
+def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.tokens.REMEMBERED", 2)
+    clock = Clock()
+    mine = tokens(clock=clock)
+    for _ in range(5):
+        clock.now += 1
+        mine.verify(mine.issue(BOB, PHONE))
+    assert len(mine._verified) == 2
+
+
+def test_secrets_are_read_from_their_texts() -> None:
+    one, two = make_token_key(), make_token_key()
+    read = Secrets.read(token_key=one + two, cursor_keys=f"{make_key()}, {make_key()}", master_key=make_key())
+    assert len(read.token_keys) == 2
+    assert [len(key) for key in (*read.cursor_keys, read.master_key)] == [32, 32, 32]
+
+
+EC = generate_ec(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"token_key": "nothing"},
+        {"token_key": make_token_key().replace("M", "!")},
+        {"token_key": EC},
+        {"cursor_keys": ""},
+        {"cursor_keys": base64.b64encode(b"x" * 31).decode()},
+        {"cursor_keys": make_key() + ","},
+        {"master_key": "not base64!"},
+        {"master_key": base64.b64encode(b"x" * 33).decode()},
+    ],
+)
+def test_a_key_that_is_none_is_refused_without_quoting_it(wrong: dict[str, str]) -> None:
+    good = {"token_key": make_token_key(), "cursor_keys": make_key(), "master_key": make_key()}
+    with pytest.raises(SecretsError) as refused:
+        Secrets.read(**(good | wrong))
+    assert all(not text or text not in str(refused.value) for text in wrong.values())
+
+
+def test_secrets_do_not_print() -> None:
+    key = make_key()
+    read = Secrets.read(token_key=make_token_key(), cursor_keys=key, master_key=key)
+    assert repr(base64.b64decode(key)) not in repr(read)
