@@ -265,7 +265,9 @@ def _given(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         row = _BY_VARIABLE.get(variable) or files.get(variable)
         if row is None:
-            raise Misconfigured(f"{variable} is no setting of Restante. `restante --help` lists them; unset it or correct it")
+            raise Misconfigured(
+                f"{variable} is no setting of Restante. `restante --help` lists them; unset it or correct it"
+            )
         value = environment[variable]
         if not value.strip():
             continue
@@ -280,7 +282,9 @@ def _read(variable: str, path: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise Misconfigured(f"{variable} names {path}, which cannot be read ({reason}). Correct the path or its rights") from error
+        raise Misconfigured(
+            f"{variable} names {path}, which cannot be read ({reason}). Correct the path or its rights"
+        ) from error
 
 
 def _value(row: Setting, given: Mapping[str, str]) -> Any:
@@ -321,7 +325,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 def _check_security(security: KafkaSecurity) -> None:
     if security.protocol.startswith("SASL_") and not (security.user and security.password):
         raise Misconfigured(
-            "RESTANTE_KAFKA_SECURITY_PROTOCOL asks for a login. Set RESTANTE_KAFKA_SASL_USER and RESTANTE_KAFKA_SASL_PASSWORD"
+            "RESTANTE_KAFKA_SECURITY_PROTOCOL asks for a login. Set RESTANTE_KAFKA_SASL_USER and ..._PASSWORD"
         )
     if (security.certificate is None) != (security.key is None):
         raise Misconfigured("RESTANTE_KAFKA_SSL_CERT and RESTANTE_KAFKA_SSL_KEY belong together. Set both or none")

@@ -74,7 +74,9 @@ class _database:
         self._name = f"test_{uuid.uuid4().hex}"
 
     def __enter__(self) -> str:
-        self._do(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(self._name), sql.Identifier(self._template)))
+        self._do(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(self._name), sql.Identifier(self._template))
+        )
         return urlsplit(self._server)._replace(path=f"/{self._name}").geturl()
 
     def __exit__(self, *_: object) -> None:

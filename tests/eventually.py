@@ -14,7 +14,7 @@ _PAUSE = 0.02
 
 
 async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 10.0, what: str = "") -> T:
-    """The first truthy answer of `condition`, asked again and again for `within` seconds; AssertionError with the last answer.
+    """The first truthy answer of `condition`, asked again for `within` seconds; else AssertionError with the last one.
 
     An AssertionError of the condition counts as "not yet".
     """

@@ -1,5 +1,5 @@
-"""Where the tests find a broker and a database. Three rungs, the first that holds: an address in TEST_KAFKA or TEST_POSTGRES,
-containers where a Docker engine answers, else real servers started on this machine by `deploy.local`."""
+"""Where the tests find a broker and a database. Three rungs, the first that holds: an address in TEST_KAFKA or
+TEST_POSTGRES, containers where a Docker engine answers, else real servers started on this machine by `deploy.local`."""
 
 from __future__ import annotations
 

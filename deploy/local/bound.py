@@ -26,4 +26,5 @@ def main(parent: int, orphan_signal: int, uid: int, gid: int, *command: str) -> 
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:5]), *sys.argv[5:])
+    parent, orphan_signal, uid, gid = map(int, sys.argv[1:5])
+    main(parent, orphan_signal, uid, gid, *sys.argv[5:])

@@ -1,16 +1,15 @@
 """The data directory: who holds it, what is secret in it, and what runs from it.
 
-    lock                 held by the running `up` (the kernel lets go of it whatever becomes of the process)
-    up.json              the addresses, there while it runs; readable by its owner only, it holds the database's password
-    children.json        the processes it started, to clear away what survived a kill
-    secrets/             keys and passwords, made once; back them up with the database
-    kafka/  postgres/    data
-    logs/                one file a process
+lock                 held by the running `up` (the kernel lets go of it whatever becomes of the process)
+up.json              the addresses, there while it runs; readable by its owner only, it holds the database's password
+children.json        the processes it started, to clear away what survived a kill
+secrets/             keys and passwords, made once; back them up with the database
+kafka/  postgres/    data
+logs/                one file a process
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -22,15 +21,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from typing import IO, Any
 
 from deploy.errors import DeployError
 from deploy.local.child import started_at
 
 _ORPHAN_SECONDS = 8.0
+_LOCK_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +60,16 @@ class Home:
             self.secrets.mkdir(mode=0o700, exist_ok=True)
             lock = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise DeployError(f"the data directory {self.path} cannot be used: {error.strerror}. Set RESTANTE_DATA_DIR to one that can") from error
+            raise DeployError(
+                f"the data directory {self.path} cannot be used: {error.strerror}. Set RESTANTE_DATA_DIR to one that can"
+            ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(lock, time.monotonic() + _LOCK_SECONDS):
                 lock.seek(0)
                 raise DeployError(
                     f"`restante up` runs already in {self.path} (process {lock.read().strip() or 'unknown'}). "
                     "Stop that one, or set RESTANTE_DATA_DIR to another directory"
-                ) from None
+                )
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -128,6 +125,19 @@ class Home:
         return [row["name"] for row in left]
 
 
+def _locked(lock: IO[str], deadline: float) -> bool:
+    """Take the lock. `status` looks by taking it for an instant, so it is asked for until the deadline."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
@@ -149,17 +159,6 @@ def write_whole(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     Path(name).replace(file)
-
-
-def new_token_key() -> str:
-    """An Ed25519 private key as PEM."""
-    key = Ed25519PrivateKey.generate()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().strip()
-
-
-def new_symmetric_key() -> str:
-    """32 random bytes in base64."""
-    return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def new_password() -> str:

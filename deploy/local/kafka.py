@@ -18,6 +18,7 @@ from deploy.errors import DeployError
 from deploy.local import kafka_jars
 from deploy.local.child import Command
 
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - inside a container; the engine publishes the port on 127.0.0.1
 IMAGE = f"apache/kafka:{kafka_jars.VERSION}"
 _HEAP = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 _LOGGING = (
@@ -56,6 +57,9 @@ def properties(*, port: int, controller_port: int, directory: str, listen: str =
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
+        # After a kill the controller lets the broker in again only when its old session has ended.
+        "broker.session.timeout.ms": "2500",
+        "broker.heartbeat.interval.ms": "500",
         # A small machine with few clients.
         "group.initial.rebalance.delay.ms": "0",
         "num.network.threads": "2",
@@ -109,7 +113,8 @@ class LocalKafka:
         if engine := self._docker():
             return self._by_docker(engine)
         raise DeployError(
-            "there is no Kafka to run: this machine has neither Java 17 with Maven (`apt-get install default-jre-headless maven`) "
+            "there is no Kafka to run: this machine has neither Java 17 with Maven "
+            "(`apt-get install default-jre-headless maven`) "
             "nor a Docker engine that answers. Install one of them, or set RESTANTE_KAFKA to a running Kafka"
         )
 
@@ -124,19 +129,25 @@ class LocalKafka:
 
     def _format(self, run: list[str], file: Path) -> None:
         arguments = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id(), "-c", str(file)]
-        done = subprocess.run([*run, *arguments], capture_output=True, text=True, check=False, timeout=60, env=self.environment)
+        done = subprocess.run(
+            [*run, *arguments], capture_output=True, text=True, check=False, timeout=60, env=self.environment
+        )
         if done.returncode != 0:
             said = (done.stdout + done.stderr).strip()
-            raise DeployError(f"Kafka could not format {self.directory}. Check the rights and the space there, it said:\n{said}")
+            raise DeployError(
+                f"Kafka could not format {self.directory}. Check the rights and the space there, it said:\n{said}"
+            )
 
     def _by_docker(self, engine: str) -> Command:
         # The container's own user owns a named volume; a directory of ours it could not write.
         name = self.container_name
         subprocess.run([engine, "rm", "-f", name], capture_output=True, check=False, timeout=60, env=self.environment)
         values = properties(
-            port=self.port, controller_port=self.controller_port, directory="/var/lib/kafka/data", listen="0.0.0.0"
+            port=self.port, controller_port=self.controller_port, directory="/var/lib/kafka/data", listen=_ANYWHERE
         )
-        settings = [part for item in values.items() for part in ("-e", f"KAFKA_{item[0].upper().replace('.', '_')}={item[1]}")]
+        settings = [
+            part for item in values.items() for part in ("-e", f"KAFKA_{item[0].upper().replace('.', '_')}={item[1]}")
+        ]
         place = ["--name", name, "-p", f"127.0.0.1:{self.port}:{self.port}", "-v", f"{name}:/var/lib/kafka/data"]
         heap = ["-e", f"CLUSTER_ID={self._container_cluster()}", "-e", "KAFKA_HEAP_OPTS=-Xms64m -Xmx512m"]
         return Command("kafka", [engine, "run", "--rm", *place, *settings, *heap, IMAGE], self.log, self.environment)

@@ -22,7 +22,7 @@ _OLDEST_JAVA = 17
 
 def cache_directory(environment: Mapping[str, str], fallback: Path) -> Path:
     """`$XDG_CACHE_HOME/restante` or `~/.cache/restante`; `fallback` for a user without a home that can be written."""
-    root = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - it never raises
+    root = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     place = Path(root, "restante")
     with contextlib.suppress(OSError):
         place.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,9 @@ def _alone(cache: Path) -> Iterator[None]:
 def _ask_maven(cache: Path, environment: Mapping[str, str]) -> Path:
     maven = find_maven(environment)
     if maven is None:
-        raise DeployError("Maven is not installed. Install it (`apt-get install maven`), or set RESTANTE_KAFKA to a running Kafka")
+        raise DeployError(
+            "Maven is not installed. Install it (`apt-get install maven`), or set RESTANTE_KAFKA to a running Kafka"
+        )
     with tempfile.TemporaryDirectory(prefix="kafka-", dir=cache) as work:
         shutil.copy(Path(__file__).with_name("pom.xml"), work)
         command = [maven, "-q", "-B", *_repository(cache), "dependency:copy-dependencies", "-DoutputDirectory=jars"]
@@ -83,11 +85,15 @@ def _ask_maven(cache: Path, environment: Mapping[str, str]) -> Path:
                 command, cwd=work, env=environment, capture_output=True, text=True, check=False, timeout=_MAVEN_SECONDS
             )
         except subprocess.TimeoutExpired as error:
-            raise DeployError(f"Maven did not bring Kafka within {_MAVEN_SECONDS} s. Check the network and start again") from error
+            raise DeployError(
+                f"Maven did not bring Kafka within {_MAVEN_SECONDS} s. Check the network and start again"
+            ) from error
         jars = Path(work, "jars")
         if done.returncode != 0 or not (jars / _JAR).is_file():
             said = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
-            raise DeployError(f"Maven could not bring Kafka {VERSION}. Check the network and Maven's settings, it said:\n{said}")
+            raise DeployError(
+                f"Maven could not bring Kafka {VERSION}. Check the network and Maven's settings, it said:\n{said}"
+            )
         target = cache / f"kafka-{VERSION}"
         shutil.rmtree(target, ignore_errors=True)
         jars.rename(target)
@@ -96,5 +102,5 @@ def _ask_maven(cache: Path, environment: Mapping[str, str]) -> Path:
 
 def _repository(cache: Path) -> list[str]:
     """Maven keeps its own store below the home; a user without one gets it in the cache."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises where there is none
+    home = Path(os.path.expanduser("~"))
     return [] if os.access(home, os.W_OK) else [f"-Dmaven.repo.local={cache / 'maven'}"]

@@ -35,7 +35,7 @@ def choose(host: str, port: Port, taken: frozenset[int] = frozenset()) -> int:
         return port.number
     if port.given:
         raise DeployError(
-            f"{port.variable}: port {port.number} on {host} is taken. Stop what listens there, or set another {port.variable}"
+            f"{port.variable}: port {port.number} on {host} is taken. Stop what does, or set another {port.variable}"
         )
     for candidate in range(port.number + 1, min(port.number + 1000, 65_536)):
         if candidate not in taken and is_free(host, candidate):

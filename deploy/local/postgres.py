@@ -141,13 +141,17 @@ class LocalPostgres:
         )
         if done.returncode != 0:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-8:])
-            raise DeployError(f"PostgreSQL could not be set up in {self.directory}. Check rights and space there, it said:\n{last}")
+            raise DeployError(
+                f"PostgreSQL could not be set up in {self.directory}. Check rights and space there, it said:\n{last}"
+            )
 
 
 def _programs() -> Path:
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
-        raise DeployError(f"the package {_WHEEL} is missing. Run `uv sync`, or set RESTANTE_DATABASE_URL to a running PostgreSQL")
+        raise DeployError(
+            f"the package {_WHEEL} is missing. Run `uv sync`, or set RESTANTE_DATABASE_URL to a running PostgreSQL"
+        )
     return Path(spec.submodule_search_locations[0], _TREE, "bin")
 
 

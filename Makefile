@@ -1,0 +1,33 @@
+# Everything starts here: `make up` runs the service, `make test` and `make lint` check it. Needs Python 3.11 and, for
+# `make up` and `make test`, Java 17 with Maven or a Docker engine. The rest comes by itself.
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint bench clean
+
+ENV := .venv/.complete
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+up: $(ENV) ## the whole service on this machine; Ctrl-C stops it, data stay in ./var
+	@exec .venv/bin/restante up
+
+test: $(ENV) ## all tests
+	@exec .venv/bin/pytest
+
+lint: $(ENV) ## style, types, and which package may import which
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: $(ENV) ## what this machine does
+	@exec .venv/bin/python -m tests.benchmarks
+
+clean: ## remove the environment and the caches; data in ./var stay
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENV): pyproject.toml uv.lock .ci/install
+	@.ci/install
+	@touch $@

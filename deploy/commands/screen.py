@@ -1,0 +1,38 @@
+"""What a person sees: tables and lines on a terminal, plain lines or JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+out = Console(soft_wrap=True, highlight=False, markup=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+def say(line: str) -> None:
+    """One line of progress, at once also where nobody looks at a terminal."""
+    out.print(line)
+    sys.stdout.flush()
+
+
+def show_json(document: Any) -> None:
+    """One JSON document, for programs."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Rows under headings: drawn on a terminal, separated by tabs elsewhere."""
+    if not out.is_terminal:
+        for row in rows:
+            say("\t".join(row))
+        return
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)

@@ -1,0 +1,62 @@
+"""The API: HTTP and WebSocket, in front of the log and the projection."""
+
+from __future__ import annotations
+
+from api.app import Parts, Service, create_admin_app, create_app
+from api.health import Phase
+from api.secrets import Secrets, SecretsError
+from deploy.errors import Misconfigured
+from deploy.foundation import connection, require_strong_log
+from deploy.processor_group import ProcessorGroup
+from deploy.serving import served, told_to_stop, until
+from deploy.settings import Settings
+from deploy.wiring import process
+from producers.kafka import KafkaLog
+from projections.database import Database
+from projections.progress import Progress
+from projections.reads import Reads
+
+
+def run_api(settings: Settings, port: int, admin_port: int) -> None:
+    """Serve `port` until told to stop; then running requests end, and the log and the pools are closed."""
+    process.run(_api(settings, port, admin_port))
+
+
+async def _api(settings: Settings, port: int, admin_port: int) -> None:
+    assert settings.database_url
+    kafka, keys, phase = connection(settings), _secrets(settings), Phase()
+    with told_to_stop() as stop:
+        await require_strong_log(settings)
+        async with (
+            KafkaLog(kafka) as log,
+            Database(settings.database_url) as database,
+            Progress(settings.database_url) as progress,
+            ProcessorGroup(kafka, log) as processors,
+        ):
+            parts = Parts(
+                log=log,
+                database=database,
+                reads=Reads(database),
+                progress=progress,
+                secrets=keys,
+                processor_lag=processors,
+                producer=process.producer("api"),
+                access_ttl=settings.access_ttl,
+                refresh_ttl=settings.refresh_ttl,
+                phase=phase,
+            )
+            service = Service(parts)
+            async with (
+                served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
+                served(create_app(service), settings.host, port, "RESTANTE_PORT", lifespan=True) as public,
+            ):
+                await until(stop, admin, public)
+                phase.drain()
+
+
+def _secrets(settings: Settings) -> Secrets:
+    assert settings.token_key and settings.cursor_keys and settings.master_key
+    try:
+        return Secrets.read(token_key=settings.token_key, cursor_keys=settings.cursor_keys, master_key=settings.master_key)
+    except SecretsError as error:
+        raise Misconfigured(f"RESTANTE_TOKEN_KEY, RESTANTE_CURSOR_KEYS, RESTANTE_MASTER_KEY: {error}") from error

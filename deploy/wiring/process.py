@@ -1,0 +1,36 @@
+"""What the roles have in common: their loop, and the names they go by."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+
+from deploy.errors import DeployError
+from deploy.settings import Role
+from producers.log import ProducersError
+from projections.errors import ProjectionsError
+
+
+def run(role: Coroutine[Any, Any, None]) -> None:
+    """Run a role to its end. What its packages could not do at the start is told as DeployError (exit 3)."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        try:
+            loop.run(role)
+        except (ProducersError, ProjectionsError) as error:
+            raise DeployError(str(error)) from error
+
+
+def producer(role: Role) -> str:
+    """How this process signs what it writes: new at each start, and saying nothing about the machine."""
+    return f"{role}/{secrets.token_hex(4)}"
+
+
+def instance(admin_port: int) -> str:
+    """The same for the same worker over restarts, different for two on one machine: they cannot share an admin port."""
+    return re.sub(r"[^a-zA-Z0-9._-]", "-", f"{socket.gethostname()}-{admin_port}")

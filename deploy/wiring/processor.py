@@ -1,0 +1,40 @@
+"""The processor: decides, for each stored message, push or PendingSync."""
+
+from __future__ import annotations
+
+import asyncio
+
+from deploy.admin import admin_app
+from deploy.foundation import connection, require_strong_log
+from deploy.serving import served, told_to_stop, until
+from deploy.settings import Settings
+from deploy.wiring import process
+from processors import worker
+from processors.app import Options
+from processors.health import Health
+from producers.kafka import KafkaLog
+
+
+def run_processor(settings: Settings, admin_port: int) -> None:
+    """Decide until told to stop."""
+    process.run(_processor(settings, admin_port))
+
+
+async def _processor(settings: Settings, admin_port: int) -> None:
+    kafka, health = connection(settings), Health()
+    options = Options(
+        client_options=kafka.client_options(),
+        producer=process.producer("processor"),
+        partitions=settings.partitions,
+        data_dir=settings.data_dir / f"processor-{admin_port}",
+        instance_id=process.instance(admin_port),
+    )
+    with told_to_stop() as stop:
+        await require_strong_log(settings)
+        async with (
+            KafkaLog(kafka) as log,
+            served(admin_app(lambda: health.reasons), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
+        ):
+            deciding = asyncio.create_task(worker.run(options, log, health, stop), name="deciding")
+            await until(stop, admin, deciding)
+            await deciding
