@@ -1,0 +1,150 @@
+"""One run of records through the policy: what to append, and which rows of the table changed. No I/O.
+
+Only kinds that the policy looks at are decoded; the `ce_type` header says which a record is (our own decisions come back to
+us in the same topic, and are as many as the messages). A record without the header is decoded to see.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from processors.decisions import Decision, Outgoing, decide
+from processors.presence import NOBODY, Here, after, hints
+from processors.quarantine import Allowance, Fetched, quarantined
+from processors.recent import RecentIds
+from schemas.codec import SCHEMA_OF, DecodeError, decode, type_name
+from schemas.events import (
+    AccountErased,
+    DeliveryAttempted,
+    DeviceRemoved,
+    MessageStored,
+    PendingSync,
+    Place,
+    Recorded,
+    SessionClosed,
+    SessionMarked,
+    SessionOpened,
+)
+from schemas.presence import PresenceRow
+from schemas.quarantined import Quarantined
+
+LOOKED_AT: Final = (MessageStored, SessionOpened, SessionMarked, SessionClosed, DeviceRemoved, AccountErased)
+_PASSED_OVER: Final = frozenset(type_name(cls).encode() for cls in SCHEMA_OF if cls not in LOOKED_AT)
+_WORD: Final[dict[type[Any], str]] = {DeliveryAttempted: "delivery_attempted", PendingSync: "pending_sync"}
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a run asks for. `rows` holds the device rows that changed, None for one that is gone."""
+
+    decisions: list[Outgoing] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    rows: dict[UUID, PresenceRow | None] = field(default_factory=dict)
+    repeats: int = 0
+
+    def kinds(self) -> Counter[str]:
+        """How many of each kind, by the words of `restante_decisions_total`."""
+        return Counter(_WORD[type(outgoing.record)] for outgoing in self.decisions if type(outgoing.record) in _WORD)
+
+    def records(self) -> tuple[list[Decision | Quarantined], list[int]]:
+        """Everything to append, and the partition of each."""
+        kept: list[Decision | Quarantined] = [outgoing.record for outgoing in self.decisions]
+        places = [outgoing.partition for outgoing in self.decisions]
+        return [*kept, *self.quarantined], [*places, *(0 for _ in self.quarantined)]
+
+
+@dataclass(slots=True)
+class _Partition:
+    next: int
+    here: dict[UUID, Here]
+
+
+class Desk:
+    """The processor's memory: sessions by partition and recipient, and the keyed messages of the last minutes.
+
+    `recover` gives the table's rows of a partition; it is asked when a run does not continue the one before it, since then
+    markers may have passed unread and what is known is a hint at best.
+    """
+
+    def __init__(
+        self,
+        producer: str,
+        recover: Callable[[int], Iterable[PresenceRow]],
+        *,
+        allowance: Allowance | None = None,
+        recent: RecentIds | None = None,
+    ) -> None:
+        self._producer = producer
+        self._recover = recover
+        self._allowance = allowance or Allowance()
+        self._recent = recent or RecentIds()
+        self._partitions: dict[int, _Partition] = {}
+
+    @property
+    def sessions(self) -> int:
+        """Sessions known in the partitions that this process reads."""
+        return sum(len(here) for held in self._partitions.values() for here in held.here.values())
+
+    def keep(self, partitions: frozenset[int]) -> None:
+        """Forget what is known of all other partitions."""
+        for partition in self._partitions.keys() - partitions:
+            del self._partitions[partition]
+
+    def read(self, partition: int, first: int, records: Sequence[Fetched], end: int) -> Findings:
+        """What these records ask for, which begin at offset `first` and end before `end`. Raises `TooManyQuarantined`."""
+        held = self._partitions.get(partition)
+        if held is None or held.next != first:
+            held = self._partitions[partition] = _Partition(first, hints(self._recover(partition)))
+        findings = Findings()
+        for record in records:
+            if _kind_of(record) in _PASSED_OVER:
+                continue
+            try:
+                fact = decode(record.value)
+            except DecodeError as error:
+                self._allowance.bad(str(error))
+                findings.quarantined.append(quarantined(record, str(error), self._producer))
+                continue
+            self._allowance.good()
+            if isinstance(fact, LOOKED_AT):
+                place = Place(record.topic, record.partition, record.offset)
+                self._apply(held.here, Recorded(fact, place, record.timestamp), findings)
+        held.next = end
+        return findings
+
+    def _apply(self, known: dict[UUID, Here], recorded: Recorded, findings: Findings) -> None:
+        fact = recorded.fact
+        if isinstance(fact, MessageStored) and fact.keyed and self._is_repeat(fact, recorded):
+            findings.repeats += 1
+            return
+        before = known.get(fact.recipient, NOBODY)
+        findings.decisions += decide(before, recorded, self._producer)
+        now = after(before, recorded)
+        if now is before:
+            return
+        if now:
+            known[fact.recipient] = now
+        else:
+            known.pop(fact.recipient, None)
+        if not isinstance(fact, MessageStored):
+            _note_rows(before, now, findings)
+
+    def _is_repeat(self, fact: MessageStored, recorded: Recorded) -> bool:
+        return self._recent.is_repeat(fact.message_id, recorded.place.offset, recorded.at_ms)
+
+
+def _kind_of(record: Any) -> bytes | None:
+    for name, value in record.headers:
+        if name == "ce_type":
+            return value  # type: ignore[no-any-return]
+    return None
+
+
+def _note_rows(before: Here, now: Here, findings: Findings) -> None:
+    for device in before.keys() | now.keys():
+        old, new = before.get(device), now.get(device)
+        if old is new:
+            continue
+        findings.rows[device] = new.row if new else None
