@@ -211,7 +211,7 @@ def public_operations(service: Service) -> list[Operation]:
             handler=messages.post,
             summary="Send a message; 202 once the log holds it for good",
             body=models.NewMessage,
-            headers={"Idempotency-Key": "1 to 255 printable characters; the same key is the same message"},
+            headers=(("Idempotency-Key", "1 to 255 printable characters; the same key is the same message"),),
             answers={202: models.Accepted},
             problems=(
                 "recipient_unknown",
@@ -228,6 +228,7 @@ def public_operations(service: Service) -> list[Operation]:
             summary="Send up to 500 messages, each on its own",
             body=models.NewMessages,
             answers={202: models.BatchAnswer},
+            parts=(models.Accepted, models.Refused),
             problems=("log_unavailable",),
         ),
         Operation(
@@ -245,7 +246,7 @@ def public_operations(service: Service) -> list[Operation]:
             handler=mailbox.ack,
             summary="Acknowledge messages, so that this device's mailbox shows them no more",
             body=models.Acknowledgement,
-            answers={200: models.Acknowledged | models.AcknowledgedCount},
+            answers={200: (models.Acknowledged, models.AcknowledgedCount)},
             problems=("bad_cursor", *_READ),
         ),
         Operation(

@@ -158,12 +158,20 @@ class Refused(Struct):
     problem: ProblemDetails
 
 
+BatchResults = Annotated[
+    list[Any],
+    Meta(
+        extra_json_schema={"items": {"anyOf": [{"$ref": f"#/components/schemas/{one}"} for one in ("Accepted", "Refused")]}}
+    ),
+]
+
+
 class BatchAnswer(Struct):
     """One result a message, in their order."""
 
     accepted: int
     rejected: int
-    results: list[Any]
+    results: BatchResults
 
 
 class Received(Struct, rename={"from_": "from"}):

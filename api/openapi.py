@@ -39,7 +39,12 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
 
 
 def _types(row: Operation) -> list[Any]:
-    return [kind for kind in (row.body, row.query, *row.answers.values()) if kind is not None]
+    answers = [kind for given in row.answers.values() for kind in _each(given)]
+    return [kind for kind in (row.body, row.query, *answers, *row.parts) if kind is not None]
+
+
+def _each(kind: Any) -> tuple[Any, ...]:
+    return kind if isinstance(kind, tuple) else (kind,)
 
 
 def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +63,8 @@ def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping
 def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for status, kind in row.answers.items():
-        content = {"application/json": {"schema": schema_of[kind] if kind is not None else {"type": "object"}}}
+        schemas = [schema_of[one] if one is not None else {"type": "object"} for one in _each(kind)]
+        content = {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
         said[str(status)] = {"description": "As asked." if status < 400 else "See the reasons.", "content": content}
     for status, codes in sorted(_by_status(row).items()):
         content = {"application/problem+json": {"schema": {"$ref": REF.format(name="ProblemDetails")}}}
@@ -92,7 +98,7 @@ def _query_parameters(row: Operation, components: Mapping[str, Any]) -> list[dic
 def _header_parameters(row: Operation) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": meaning}
-        for name, meaning in row.headers.items()
+        for name, meaning in row.headers
     ]
 
 

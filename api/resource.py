@@ -30,7 +30,8 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A row of the route table: what a call takes, who may make it, and every answer it gives."""
+    """A row of the route table: what a call takes, who may make it, and every answer it gives (one model, or a
+    tuple of those that are possible). `parts` are models that an answer refers to by name only."""
 
     method: str
     path: str
@@ -39,9 +40,10 @@ class Operation:
     secured: bool = True
     body: Any = None
     query: type[Any] = NoQuery
-    headers: Mapping[str, str] = {}
+    headers: Sequence[tuple[str, str]] = ()
     answers: Mapping[int, Any]
     problems: Sequence[Code] = ()
+    parts: Sequence[Any] = ()
 
 
 class Edge:
