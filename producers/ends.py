@@ -43,6 +43,11 @@ class Ends:
                 return await asyncio.shield(self._next)
         except (TimeoutError, KafkaError, OSError) as error:
             raise LogUnavailable("rejected", f"Kafka does not say where {self._topic} ends: {error!r}. Ask again") from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise LogUnavailable("rejected", "this log is being closed. Ask another process") from error
 
     async def close(self) -> None:
         """End what is under way and the connection."""

@@ -7,6 +7,7 @@ leader at a time, with every partition that has something waiting, so that appen
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -31,6 +32,7 @@ MAX_BYTES = 64 * 1024 * 1024
 _TOPICS = sorted(set(TOPIC_OF.values()))
 _ROUND_SECONDS = 0.25
 _WATCH_SECONDS = 0.1
+_PROBE_SECONDS = 2.0
 _STUCK_SECONDS = 10.0
 _REOPEN_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -94,7 +96,7 @@ class KafkaLog:
                 f"({error!r}). Start it, and run `restante topics`",
             ) from error
         self._partitions = self._session.partitions
-        self._tasks = [asyncio.create_task(self._keep(self._session)), asyncio.create_task(self._watch())]
+        self._tasks = [asyncio.create_task(task) for task in (self._keep(self._session), self._watch(), self._probe())]
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -148,7 +150,8 @@ class KafkaLog:
         self._free_bytes -= size
         refusal = self._refusal(lane, now)
         if refusal:
-            part.give_up(refusal)
+            # not at once: a caller that tries again and again without a pause must not stop the loop
+            asyncio.get_running_loop().call_soon(part.give_up, refusal)
         else:
             lane.waiting.append(part)
             self._dispatch_soon()
@@ -230,6 +233,13 @@ class KafkaLog:
                     self._session.broken.set()
             for round_ in [one for one in self._rounds.values() if now - one.since > _ROUND_SECONDS]:
                 self._end_round(round_)
+
+    async def _probe(self) -> None:
+        """Ask for the ends now and then, so that `healthy` is true to a log that nobody uses."""
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS)
+            with contextlib.suppress(LogUnavailable):
+                await self._ends.ask()
 
     async def _keep(self, session: Session) -> None:
         """Replace a producer that is broken by a new one."""

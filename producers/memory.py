@@ -67,6 +67,7 @@ class MemoryLog:
     async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
         wanted = partitions if partitions is not None else (None,) * len(records)
         addressed = [address(record, at, self._partitions) for record, at in zip(records, wanted, strict=True)]
+        await asyncio.sleep(0)  # as on Kafka, no answer comes in the same turn of the loop
         async with self._grown:
             answers = [self._append(place, encoded) for place, encoded in addressed]
             self._grown.notify_all()

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-from argon2.profiles import CHEAPEST
 
 from schemas.events import MessageStored
 from tests.edge import Edge, Person, running
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def edge(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
-    async with running(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def alice(edge: Edge) -> Person:
-    return await edge.person("alice")
-
-
-@pytest.fixture
-async def bob(edge: Edge) -> Person:
-    return await edge.person("bob")
 
 
 def stored(edge: Edge) -> list[MessageStored]:

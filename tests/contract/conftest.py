@@ -1,0 +1,32 @@
+"""What the HTTP tests share: an edge of their own, and two people on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from argon2.profiles import CHEAPEST
+
+from tests.edge import Edge, Person, running
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def edge(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
+    async with running(database_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def alice(edge: Edge) -> Person:
+    return await edge.person("alice")
+
+
+@pytest.fixture
+async def bob(edge: Edge) -> Person:
+    return await edge.person("bob")
