@@ -22,7 +22,7 @@ lint: $(ENV) ## style, types, and which package may import which
 	.venv/bin/lint-imports
 
 bench: $(ENV) ## what this machine does
-	@exec .venv/bin/python -m tests.benchmarks
+	@exec .venv/bin/python -m tests.benchmarks.run
 
 clean: ## remove the environment and the caches; data in ./var stay
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

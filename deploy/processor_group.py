@@ -17,7 +17,7 @@ from schemas.topics import APP_ID, LIFECYCLE
 
 class ProcessorGroup:
     """Call it for `members` (how many processors Kafka counts) and `seconds` (how long the oldest undecided record has been
-    seen waiting). LogUnavailable where Kafka does not answer; the caller bounds the time. `async with` closes its connection.
+    seen waiting). LogUnavailable where Kafka does not answer; the caller bounds the time. `async with` closes it.
     """
 
     def __init__(self, connection: KafkaConnection, log: EventLog) -> None:

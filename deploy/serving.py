@@ -24,9 +24,7 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(
-    app: Any, host: str, port: int, variable: str, *, lifespan: bool = False
-) -> AsyncIterator[asyncio.Task[None]]:
+async def served(app: Any, host: str, port: int, variable: str) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an ASGI app. On the way out: accept no more, let running requests finish (4 s at most), close.
 
     Gives the server's task, which ends early only where it fails. DeployError names `variable` where the port is taken.
@@ -40,7 +38,7 @@ async def served(
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024,
-        lifespan="on" if lifespan else "off",
+        lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,

@@ -16,8 +16,10 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 def say(line: str) -> None:
     """One line of progress, at once also where nobody looks at a terminal."""
-    out.print(line)
-    sys.stdout.flush()
+    if out.is_terminal:
+        out.print(line)
+    else:
+        print(line, flush=True)
 
 
 def show_json(document: Any) -> None:
@@ -30,7 +32,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     """Rows under headings: drawn on a terminal, separated by tabs elsewhere."""
     if not out.is_terminal:
         for row in rows:
-            say("\t".join(row))
+            say("\t".join(row).rstrip())
         return
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:

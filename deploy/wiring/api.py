@@ -45,10 +45,10 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 refresh_ttl=settings.refresh_ttl,
                 phase=phase,
             )
-            service = Service(parts)
             async with (
+                Service(parts) as service,
                 served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
-                served(create_app(service), settings.host, port, "RESTANTE_PORT", lifespan=True) as public,
+                served(create_app(service), settings.host, port, "RESTANTE_PORT") as public,
             ):
                 await until(stop, admin, public)
                 phase.drain()

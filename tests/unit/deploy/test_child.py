@@ -42,7 +42,8 @@ import asyncio, os, signal
 from pathlib import Path
 from deploy.local.child import Command, start
 async def main():
-    child = await start(Command("thing", [{sys.executable!r}, "-c", {DEAF!r}], Path({str(tmp_path)!r}) / "log", dict(os.environ)))
+    arguments = [{sys.executable!r}, "-c", {DEAF!r}]
+    child = await start(Command("thing", arguments, Path({str(tmp_path)!r}) / "log", dict(os.environ)))
     print(child.pid, flush=True)
     signal.pause()
 asyncio.run(main())
