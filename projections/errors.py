@@ -18,6 +18,10 @@ class ProjectionBehind(ProjectionsError):
     """The projection has not reached the record that this read must see. Try again; if it lasts, look at the projector."""
 
 
+class SourceUnavailable(ProjectionsError):
+    """Kafka did not answer in time, or fell silent. Nobody needs to act yet: the projector connects anew by itself."""
+
+
 class ReplacedError(ProjectionsError):
     """Another projector has moved this partition on since this one read its offset. Nothing was written; drop what is in
     memory, read the offsets again and go on from there."""

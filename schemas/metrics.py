@@ -32,6 +32,11 @@ PROJECTION_LAG_SECONDS: Final = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+PROJECTION_IGNORED: Final = Counter(
+    "restante_projection_ignored",
+    "Entries of facts about messages that are unknown or another recipient's. Any: a writer is broken, audit says which.",
+    registry=REGISTRY,
+)
 PROCESSOR_LAG_RECORDS: Final = Gauge(
     "restante_processor_lag_records",
     "Records of the log that the processor has not decided on, by partition. Grows for minutes: add processors.",
