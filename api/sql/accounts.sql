@@ -84,9 +84,9 @@ UPDATE accounts.refresh_tokens SET used_at = to_timestamp(%(now)s) WHERE token_h
 UPDATE accounts.refresh_families SET ended_at = now() WHERE family_id = %(family_id)s AND ended_at IS NULL;
 
 -- name: forget_expired
--- Tokens that were used and would have expired by now tell nobody anything any more.
+-- Tokens that were used, and would have expired a month ago, tell nobody anything any more.
 DELETE FROM accounts.refresh_tokens
-WHERE family_id = %(family_id)s AND used_at IS NOT NULL AND expires_at < to_timestamp(%(now)s);
+WHERE family_id = %(family_id)s AND used_at IS NOT NULL AND expires_at < to_timestamp(%(now)s) - interval '30 days';
 
 -- name: device_seen
 -- When the device last got tokens.
