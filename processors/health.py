@@ -34,15 +34,18 @@ class Watch:
 
     def __init__(self, *, patience: float = STALLED_AFTER_SECONDS) -> None:
         self._patience = patience
-        self._last: dict[int, int] = {}
-        self._since: dict[int, float] = {}
+        self._waiting: dict[int, tuple[int, float]] = {}
 
     def stalled(self, done: dict[int, int], ends: dict[int, int], now: float) -> list[int]:
         """Partitions with records waiting that have not moved for `patience` seconds. `now` is a monotonic time."""
-        for partition in self._since.keys() - done.keys():
-            del self._since[partition], self._last[partition]
-        for partition, offset in done.items():
-            if offset >= ends.get(partition, 0) or self._last.get(partition) != offset:
-                self._last[partition] = offset
-                self._since[partition] = now
-        return [partition for partition in done if now - self._since[partition] >= self._patience]
+        behind = {partition: offset for partition, offset in done.items() if offset < ends.get(partition, 0)}
+        for partition in self._waiting.keys() - behind.keys():
+            del self._waiting[partition]
+        for partition, offset in behind.items():
+            if self._waiting.get(partition, (None, 0.0))[0] != offset:
+                self._waiting[partition] = (offset, now)
+        return [partition for partition, (_, since) in self._waiting.items() if now - since >= self._patience]
+
+    def forget(self) -> None:
+        """Start anew: nobody could look, so nobody knows who waited."""
+        self._waiting.clear()

@@ -64,6 +64,7 @@ async def _measure(processor: Processor, log: Log, health: Health, watch: Watch)
     try:
         ends = dict(await log.ends())
     except Exception:  # the log is away; appending notices and says so
+        watch.forget()
         return
     done = {p: offset for p in processor.ledger.partitions if (offset := processor.ledger.done(p)) is not None}
     for partition in health.lag.keys() - done.keys():

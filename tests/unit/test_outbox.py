@@ -1,0 +1,80 @@
+"""Decisions are appended until the log has them all; and a standstill is noticed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from processors import outbox
+from processors.health import Health, Watch
+from processors.outbox import append_until_held
+from schemas.codec import Record
+from tests.builders import pending
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Refusing:
+    """A log that refuses, each time it is asked, the records at these places."""
+
+    def __init__(self, *refusals: set[int]) -> None:
+        self._refusals = list(refusals)
+        self.asked: list[list[tuple[Record, int | None]]] = []
+
+    async def append_all(
+        self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None
+    ) -> Sequence[Any]:
+        assert partitions is not None
+        self.asked.append(list(zip(records, partitions, strict=True)))
+        refused = self._refusals.pop(0) if self._refusals else set()
+        return [OSError("away") if at in refused else object() for at in range(len(records))]
+
+    async def ends(self) -> Mapping[int, int]:
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FIRST_PAUSE_SECONDS", 0.0)
+
+
+async def test_what_was_refused_is_appended_again_and_nothing_else() -> None:
+    one, two, three = pending(1), pending(2), pending(3)
+    log, waits = Refusing({0, 2}, {1}), []
+    await append_until_held(log, [one, two, three], [4, 5, 6], waiting=waits.append)
+    assert log.asked == [[(one, 4), (two, 5), (three, 6)], [(one, 4), (three, 6)], [(three, 6)]]
+    assert waits == [True, True, False]
+
+
+async def test_nothing_to_append_asks_nobody() -> None:
+    log = Refusing()
+    await append_until_held(log, [], [], waiting=lambda _: None)
+    assert log.asked == []
+
+
+def test_ready_means_reading_and_writing() -> None:
+    health = Health()
+    assert (health.ready, len(health.reasons)) == (False, 1)
+    health.reading = True
+    assert (health.ready, health.reasons) == (True, [])
+    health.log_refuses = True
+    assert not health.ready
+    assert "look at Kafka" in health.reasons[0]
+
+
+def test_a_partition_that_waits_and_does_not_move_is_stalled() -> None:
+    watch = Watch(patience=60)
+    assert watch.stalled({0: 5, 1: 9}, {0: 8, 1: 9}, now=0) == []
+    assert watch.stalled({0: 5, 1: 9}, {0: 8, 1: 9}, now=59) == []
+    assert watch.stalled({0: 5, 1: 9}, {0: 8, 1: 9}, now=61) == [0]
+    assert watch.stalled({0: 6, 1: 9}, {0: 8, 1: 9}, now=62) == []
+    assert watch.stalled({1: 9}, {1: 12}, now=200) == []
+    assert watch.stalled({0: 6, 1: 9}, {0: 8, 1: 12}, now=259) == []
+    assert watch.stalled({0: 6, 1: 9}, {0: 8, 1: 12}, now=260) == [1]
+    watch.forget()
+    assert watch.stalled({0: 6, 1: 9}, {0: 8, 1: 12}, now=400) == []
