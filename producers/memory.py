@@ -67,15 +67,18 @@ class MemoryLog:
     async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
         wanted = partitions if partitions is not None else (None,) * len(records)
         addressed = [address(record, at, self._partitions) for record, at in zip(records, wanted, strict=True)]
+        refused = not self.healthy
         await asyncio.sleep(0)  # as on Kafka, no answer comes in the same turn of the loop
+        if refused:
+            return [LogUnavailable("rejected", "the log in memory is away or closed. Try again") for _ in addressed]
         async with self._grown:
-            answers = [self._append(place, encoded) for place, encoded in addressed]
+            answers: list[Answer] = [self._append(place, encoded) for place, encoded in addressed]
             self._grown.notify_all()
         return answers
 
     async def ends(self) -> Mapping[int, int]:
         if not self.healthy:
-            raise LogUnavailable("rejected", "the log in memory is away. Ask again")
+            raise LogUnavailable("rejected", "the log in memory is away or closed. Ask again")
         return {partition: len(self.held(LIFECYCLE, partition)) for partition in range(self.partitions)}
 
     def held(self, topic: str, partition: int) -> Sequence[Held]:
@@ -94,9 +97,7 @@ class MemoryLog:
                     await self._grown.wait()
             yield _recorded(self.held(LIFECYCLE, partition)[offset])
 
-    def _append(self, place: Place, encoded: Encoded) -> Answer:
-        if not self.healthy:
-            return LogUnavailable("rejected", "the log in memory is away. Try again")
+    def _append(self, place: Place, encoded: Encoded) -> Appended:
         partition = self._held.setdefault(place, [])
         appended = Appended(*place, len(partition), self._clock())
         partition.append(Held(appended, encoded))

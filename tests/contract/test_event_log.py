@@ -72,12 +72,18 @@ class OnKafka:
 
 
 @pytest.fixture(params=["memory", "kafka"])
-async def trial(request: pytest.FixtureRequest) -> AsyncIterator[Trial]:
+def bootstrap(request: pytest.FixtureRequest) -> str | None:
+    """Address of a broker; None for the log in memory, which needs none."""
+    return None if request.param == "memory" else request.getfixturevalue("kafka")
+
+
+@pytest.fixture
+async def trial(bootstrap: str | None) -> AsyncIterator[Trial]:
     async with AsyncExitStack() as stack:
-        if request.param == "memory":
+        if bootstrap is None:
             yield InMemory(await stack.enter_async_context(MemoryLog(8)))
         else:
-            connection = KafkaConnection(bootstrap=request.getfixturevalue("kafka"))
+            connection = KafkaConnection(bootstrap=bootstrap)
             await create_topics(connection, partitions=8)
             yield OnKafka(await stack.enter_async_context(KafkaLog(connection)), connection, stack)
 

@@ -125,10 +125,16 @@ async def test_a_role_refuses_a_weak_lifecycle_topic(
 
 
 async def test_a_topic_made_with_kafkas_defaults_is_refused(connection: KafkaConnection, topics: list[Topic]) -> None:
-    """Seven days of retention, no fsync, clients' clocks: as auto-creation or a hurried operator would make it."""
+    """Seven days of retention, no fsync, clients' clocks: as auto-creation or a hurried operator would make it. Spelt out,
+    because the broker of the tests has better defaults."""
     lifecycle = _named(topics, LIFECYCLE)
+    defaults = {
+        "retention.ms": "604800000",
+        "flush.messages": "9223372036854775807",
+        "message.timestamp.type": "CreateTime",
+    }
     async with _admin(connection) as admin:
-        await admin.create_topics([NewTopic(lifecycle.name, 2, 1)])
+        await admin.create_topics([NewTopic(lifecycle.name, 2, 1, topic_configs=defaults)])
     await create_topics(connection, partitions=2, topics=topics)
     with pytest.raises(WeakLog) as refusal:
         await refuse_weak(connection, partitions=2, topics=topics)
