@@ -31,7 +31,7 @@ class Principal:
 
     user: UUID
     device: UUID
-    expires_at: float
+    expires_at: int
 
 
 class AccessTokens:
@@ -77,7 +77,9 @@ class AccessTokens:
             if header.get("typ") != TYPE:
                 raise _invalid()
             claims = jwt.decode(token, public, [ALGORITHM], _OPTIONS, audience=AUDIENCE, issuer=ISSUER)
-            return Principal(UUID(claims["sub"]), UUID(claims["device"]), float(claims["exp"]))
+            if type(claims["exp"]) is not int:
+                raise _invalid()
+            return Principal(UUID(claims["sub"]), UUID(claims["device"]), claims["exp"])
         except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise _invalid() from error
 

@@ -1,4 +1,4 @@
-"""What every call has in common: paths, methods, problems, ids of requests; health, metrics, the description; outages of PostgreSQL."""
+"""What every call has in common: paths, methods, problems, request ids, health, metrics, the description, outages."""
 
 from __future__ import annotations
 
