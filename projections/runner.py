@@ -33,6 +33,7 @@ from schemas import metrics
 from schemas.codec import DecodeError, decode, key_of
 from schemas.events import FactBase, MessageStored, Place, Recorded
 from schemas.ids import derived_id
+from schemas.partitions import partition_for
 from schemas.quarantined import Header, Quarantined
 from schemas.topics import LIFECYCLE
 
@@ -130,7 +131,7 @@ class Projector:
             now = asyncio.get_running_loop().time()
             if taken:
                 heard = now
-                await self._fold(taken)
+                await self._fold(taken, source.partitions())
             self.folding = True
             if now - measured >= MEASURE_SECONDS:
                 measured = now
@@ -152,13 +153,13 @@ class Projector:
             self._places[partition] = _Place(next_offset, last_event_id, last_at_ms, witnessed=next_offset == 0)
             source.place(partition, max(0, next_offset - 1))
 
-    async def _fold(self, taken: Mapping[int, Sequence[Raw]]) -> None:
+    async def _fold(self, taken: Mapping[int, Sequence[Raw]], partitions: int) -> None:
         """One transaction for all that was taken."""
         steps = []
         for partition in sorted(taken):
             raws = self._unseen(partition, taken[partition])
             if raws:
-                steps.append(await self._step(partition, raws))
+                steps.append(await self._step(partition, partitions, raws))
         if not steps:
             return
         async with self._database.transaction() as transaction:
@@ -189,12 +190,14 @@ class Projector:
             )
         return unseen
 
-    async def _step(self, partition: int, raws: Sequence[Raw]) -> _Step:
+    async def _step(self, partition: int, partitions: int, raws: Sequence[Raw]) -> _Step:
         records: list[Recorded] = []
         event_id: UUID | None = None
         for raw in raws:
             try:
                 fact = _fact(raw)
+                if partition_for(fact.recipient, partitions) != partition:
+                    raise DecodeError(f"partition {partition} is not the one of the fact's recipient")
             except DecodeError as error:
                 event_id = None
                 await self._set_aside(partition, raw, str(error))
@@ -276,7 +279,7 @@ def _check_bounds(partition: int, next_offset: int, first: int, end: int) -> Non
 
 def _check_witness(partition: int, place: _Place, raw: Raw) -> None:
     try:
-        event_id = _fact(raw).event_id
+        event_id = _fact(raw).event_id if place.last_event_id else None  # None: the last one was set aside
     except DecodeError:
         event_id = None
     if (raw.offset, event_id, raw.at_ms) != (place.next_offset - 1, place.last_event_id, place.last_at_ms):

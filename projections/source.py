@@ -44,8 +44,11 @@ class LogSource(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None: ...
 
+    def partitions(self) -> int:
+        """How many partitions the topic has; they decide where a recipient's facts belong."""
+
     def assigned(self) -> set[int]:
-        """The partitions that are ours now."""
+        """Those that are ours now."""
 
     def unplaced(self) -> set[int]:
         """Those of them that give nothing until `place` says where to begin."""
@@ -109,6 +112,9 @@ class KafkaSource:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _stopped(consumer)
+
+    def partitions(self) -> int:
+        return len(self._open().partitions_for_topic(self._topic) or ())
 
     def assigned(self) -> set[int]:
         return {at.partition for at in self._open().assignment()}
@@ -191,7 +197,7 @@ def _raw(record: Any) -> Raw:
 
 
 class MemorySource:
-    """Some partitions of a log in memory. `held(partition)` gives a partition's records, the index being the offset."""
+    """All partitions of a log in memory. `held(partition)` gives a partition's records, the index being the offset."""
 
     def __init__(self, held: Callable[[int], Sequence[Raw]], partitions: Iterable[int]) -> None:
         self._held = held
@@ -207,6 +213,9 @@ class MemorySource:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         return None
+
+    def partitions(self) -> int:
+        return len(self._partitions)
 
     def assigned(self) -> set[int]:
         return set(self._partitions)

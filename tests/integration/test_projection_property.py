@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -137,7 +138,7 @@ def test_any_history_in_any_batches_is_the_fold(
             await empty(database)
             log = log_of(*history)
             edges = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})
-            await folded(database, [log[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+            await folded(database, [log[start:end] for start, end in pairwise(edges)])
             await check(database, fold(log))
             before = await everything(database)
             await folded(database, [log[min(again, len(log)) :]])

@@ -238,6 +238,17 @@ def test_sets_aside_what_it_cannot_read_and_goes_on(database_url: str, spoil: Ca
     on(scenario, database_url)
 
 
+def test_sets_aside_what_stands_in_another_partition_than_its_recipients(database_url: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.append(registered(), stored(1))
+        rig.append(stored(2), partition=1)
+        async with running(rig.projector()):
+            await rig.caught_up()
+        assert [(record.partition, record.offset) for record in rig.set_aside] == [(1, 0)]
+
+    on(scenario, database_url)
+
+
 def test_begins_again_after_a_record_that_was_set_aside(database_url: str) -> None:
     async def scenario(rig: Rig) -> None:
         rig.append(registered(), stored(1))
