@@ -1,5 +1,6 @@
 # Everything starts here: `make up` runs the service, `make test` and `make lint` check it. Needs Python 3.11 and, for
-# `make up` and `make test`, Java 17 with Maven or a Docker engine. The rest comes by itself.
+# `make up` and `make test`, Java 17 with Maven or a Docker engine. The rest comes by itself. The service that `make up` starts
+# does not outlive make: killing make kills it.
 
 .DEFAULT_GOAL := help
 .PHONY: help up test lint bench clean
@@ -10,7 +11,7 @@ help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
 
 up: $(ENV) ## the whole service on this machine; Ctrl-C stops it, data stay in ./var
-	@exec .venv/bin/restante up
+	@exec .venv/bin/python deploy/local/bound.py $$PPID 9 -1 -1 .venv/bin/restante up
 
 test: $(ENV) ## all tests
 	@exec .venv/bin/pytest

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from deploy import examination, foundation
 from deploy.commands.screen import out, say, show_json, show_table
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured, Refused
@@ -31,6 +30,8 @@ def reached() -> Settings:
 
 def topics(check: Check = False, as_json: Json = False) -> None:
     """Create the topics, or verify that they are as durable as the promise needs. Safe to repeat."""
+    from deploy import foundation
+
     settings = reached()
     if settings.kafka is None:
         raise Misconfigured("no Kafka is known. Set RESTANTE_KAFKA, or start `restante up` in the data directory")
@@ -44,6 +45,8 @@ def topics(check: Check = False, as_json: Json = False) -> None:
 
 def migrate(check: Check = False, as_json: Json = False) -> None:
     """Bring the database's tables up to date, or say what is missing. Safe to repeat."""
+    from deploy import foundation
+
     settings = reached()
     if settings.database_url is None:
         raise Misconfigured("no database is known. Set RESTANTE_DATABASE_URL, or start `restante up` in the data directory")
@@ -60,6 +63,8 @@ def migrate(check: Check = False, as_json: Json = False) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Check settings, Kafka and its topics, the database, programs and versions, and say what to do."""
+    from deploy import examination
+
     settings = reached()
     with out.status("looking") if out.is_terminal and not as_json else _Quiet():
         results = asyncio.run(examination.examine(settings))

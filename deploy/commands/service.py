@@ -1,4 +1,7 @@
-"""`up`, `status`, `api`, `processor`, `projector`: the service itself."""
+"""`up`, `status`, `api`, `processor`, `projector`: the service itself.
+
+What a command is made of (Kafka's client, Faust, Starlette) is imported where it runs, so that the others start fast.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,9 @@ import typer
 
 from deploy.commands.screen import out, say, show_json, show_table
 from deploy.errors import Refused
-from deploy.foundation import lay_out
 from deploy.local.home import Home
 from deploy.local.ports import choose
 from deploy.local.role import http_status
-from deploy.local.up import Up
-from deploy.logs import configure
 from deploy.settings import ROLES, Role, Settings, given_settings, machine_environment, read_settings, require
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table, for programs.")]
@@ -22,6 +22,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of
 
 def up() -> None:
     """Run everything on this machine: Kafka, PostgreSQL, processor, projector, API. Ctrl-C stops it, data stay."""
+    from deploy.foundation import lay_out
+    from deploy.local.up import Up
+    from deploy.logs import configure
+
     settings = read_settings(given_settings())
     configure(settings.log_level, role="up")
     service = Up(settings, given_settings(), machine_environment(), say, lay_out)
@@ -87,10 +91,9 @@ def projector() -> None:
 
 
 def _settings_of(role: Role) -> tuple[Settings, int]:
-    """The settings, all there that the role needs, and its admin port.
+    """The settings, all there that the role needs, and its admin port."""
+    from deploy.logs import configure
 
-    What a role is made of (Kafka's client, Faust, Starlette) is imported by its command alone: the others should start fast.
-    """
     settings = read_settings(given_settings())
     require(settings, role)
     configure(settings.log_level, role=role)

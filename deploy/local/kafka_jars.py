@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -101,6 +102,9 @@ def _ask_maven(cache: Path, environment: Mapping[str, str]) -> Path:
 
 
 def _repository(cache: Path) -> list[str]:
-    """Maven keeps its own store below the home; a user without one gets it in the cache."""
-    home = Path(os.path.expanduser("~"))
+    """Java takes the home from the user database. A user who cannot write there gets the store in the cache."""
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = ""
     return [] if os.access(home, os.W_OK) else [f"-Dmaven.repo.local={cache / 'maven'}"]

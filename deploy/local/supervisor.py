@@ -45,7 +45,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for server in servers:
                     group.create_task(self._start(server, within))
-        except* DeployError as failed:
+        except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
     def pids(self) -> dict[str, int]:

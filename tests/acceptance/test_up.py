@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -135,9 +134,10 @@ def test_a_stop_while_it_starts_leaves_nothing(own: Service) -> None:
 
 
 def test_a_supervisor_that_is_killed_takes_all_with_it(own: Service) -> None:
-    own.start()
-    below = psutil.Process(own.facts["pid"]).children(recursive=True)
-    os.kill(own.facts["pid"], signal.SIGKILL)
+    with subprocess.Popen([RESTANTE, "up"], env=own.environment, stdout=subprocess.DEVNULL) as up:
+        soon(lambda: (own.data / "up.json").exists(), 120, "it is up")
+        below = psutil.Process(up.pid).children(recursive=True)
+        up.kill()
     assert psutil.wait_procs(below, timeout=10)[1] == []
     assert restante(own.environment, "status").returncode == 1, "up.json is still there, but nobody holds the directory"
     own.start()
