@@ -255,9 +255,9 @@ class Projector:
         return sum(behind.values())
 
 
-def _fact(raw: Raw) -> FactBase:
+def _fact(raw: Raw) -> Fact:
     fact = decode(raw.value)
-    if not isinstance(fact, FactBase):
+    if not isinstance(fact, Fact):
         raise DecodeError(f"a {type(fact).__name__} is no fact of the lifecycle")
     if key_of(fact) != raw.key:
         raise DecodeError("the key is not the recipient of the fact")
