@@ -31,7 +31,7 @@ from projections.progress import CHANNEL, announcements
 from projections.source import LogSource, Raw
 from schemas import metrics
 from schemas.codec import DecodeError, decode, key_of
-from schemas.events import FactBase, MessageStored, Place, Recorded
+from schemas.events import Fact, MessageStored, Place, Recorded
 from schemas.ids import derived_id
 from schemas.partitions import partition_for
 from schemas.quarantined import Header, Quarantined
@@ -203,7 +203,7 @@ class Projector:
                 await self._set_aside(partition, raw, str(error))
                 continue
             event_id = fact.event_id
-            records.append(Recorded(fact, Place(LIFECYCLE, partition, raw.offset), raw.at_ms))  # type: ignore[arg-type]
+            records.append(Recorded(fact, Place(LIFECYCLE, partition, raw.offset), raw.at_ms))
         return _Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, records)
 
     async def _set_aside(self, partition: int, raw: Raw, reason: str) -> None:
