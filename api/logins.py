@@ -25,7 +25,7 @@ from schemas.ids import derived_id
 GRACE_SECONDS: Final = 60
 """How long a used refresh token may come again while its successor is unused: the answer was lost, or two tabs share it."""
 
-SMALL_BODY: Final = 16_384
+SMALL_BODY: Final = 262_144
 _KEYS_KEPT: Final = (b"cache-control", b"public, max-age=300")
 _NEW_ACCOUNT = msgspec.json.Decoder(NewAccount)
 _LOGIN = msgspec.json.Decoder(Login)

@@ -27,7 +27,7 @@ from projections.reads import Reads
 from schemas.events import Place
 from schemas.lifecycle import Status
 
-IDS_ON_THE_WIRE = 65_536
+IDS_ON_THE_WIRE = 262_144
 _IDS = msgspec.json.Decoder(IdList)
 NAMES: dict[Status, StatusName] = {status: status.label for status in Status}  # type: ignore[misc]
 
