@@ -1,0 +1,98 @@
+"""Bodies, passwords and tokens stay where they belong: not in the logs, not in Kafka's or PostgreSQL's files."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.acceptance.people import Device, person
+from tests.acceptance.service import Service
+from tests.acceptance.wire import exchange, head
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """Words that are said to the service and must not be found where they do not belong."""
+
+    bodies: tuple[bytes, ...]
+    passwords: tuple[bytes, ...]
+    tokens: tuple[bytes, ...]
+    name: bytes
+
+
+@pytest.fixture(scope="module")
+def secrets(service: Service) -> Planted:
+    """Planted in good calls and in bad ones."""
+    fred = person(service, "fred")
+    phone = fred.device()
+    body, broken, wrong, base = (f"marker-{uuid.uuid4().hex}" for _ in range(4))
+    phone.send(fred.name, body)
+    phone.send(fred.name, body_base64=base64.b64encode(base.encode()).decode())
+    phone.call("POST", "/messages", content=f'{{"to": "x", "body": "{broken}', headers=JSON)
+    phone.call("POST", "/messages", json={"to": "x", "body": "x", broken: broken})
+    phone.call("POST", "/messages", json={"to": [broken], "body": broken})
+    phone.post("nobody-of-that-name", broken)
+    phone.call("GET", f"/messages/sync?cursor={broken}")
+    phone.batch([{"to": fred.name, "body": broken * 3000}])
+    service.request("POST", "/tokens", json={"name": fred.name, "password": wrong, "device": "phone"})
+    service.request("POST", "/accounts", json={"name": fred.name, "password": wrong})
+    service.request("GET", "/messages/sync", token=wrong)
+    exchange(service, head(phone, "Content-Length: 5000") + broken.encode(), hang_up=True)
+    laptop = fred.device("laptop")
+    assert [message["body"] for message in phone.drain() if "body" in message] == [body]
+    tokens = tuple(text.encode() for device in (phone, laptop) for text in (device.token, device.refresh_token))
+    words = (body.encode(), broken.encode(), base.encode(), base64.b64encode(base.encode()))
+    return Planted(words, (wrong.encode(), fred.password.encode()), tokens, fred.name.encode())
+
+
+def holding(paths: list[Path], *words: bytes) -> set[str]:
+    """The files that hold one of these words."""
+    return {path.name for path in paths if any(word in _content(path) for word in words)}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # servers come and go with their files
+        return b""
+
+
+def files(directory: Path) -> list[Path]:
+    return [path for path in directory.resolve().rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+class TestWhereSecretsAreNot:
+    def test_in_the_logs(self, service: Service, secrets: Planted) -> None:
+        logs = service.logs()
+        assert {"api.log", "processor.log", "projector.log", "kafka.log", "postgres.log", "up.out"} <= {
+            path.name for path in logs
+        }
+        assert holding(logs, b"Restante is up") == {"up.out"}, "the search finds what is there"
+        assert holding(logs, *secrets.bodies) == set()
+        assert holding(logs, *secrets.passwords) == set()
+        assert holding(logs, *secrets.tokens) == set()
+
+    def test_in_kafkas_files(self, service: Service, eve: Device, secrets: Planted) -> None:
+        segments = files(service.data / "kafka")
+        assert holding(segments, b"restante.message_stored.v1"), "the search finds what is there"
+        assert holding(segments, eve.person.user_id.encode())
+        assert holding(segments, secrets.name) == set(), "only ids enter the log"
+        assert holding(segments, *secrets.bodies, *secrets.passwords, *secrets.tokens) == set()
+
+    def test_in_postgresqls_files(self, service: Service, secrets: Planted) -> None:
+        with psycopg.connect(service.facts["database_url"], autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+        tables = files(service.data / "postgres")
+        assert holding(tables, secrets.name), "the search finds what is there"
+        assert holding(tables, *secrets.bodies, *secrets.passwords, *secrets.tokens) == set()
+
+    def test_there_is_no_stack_trace_and_no_fault(self, service: Service, secrets: Planted) -> None:
+        ours = [path for path in service.logs() if path.name in ("api.log", "processor.log", "projector.log", "up.out")]
+        assert holding(ours, b"Traceback", b"internal_error", b"Exception") == set()
