@@ -16,9 +16,12 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from processors import worker
@@ -28,7 +31,7 @@ from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.topics import create_topics
 from schemas.events import MessageStored
-from schemas.topics import PRESENCE_TABLE
+from schemas.topics import LIFECYCLE, PRESENCE_TABLE
 
 RECIPIENTS = 1000
 BODY_BYTES = 300
@@ -109,7 +112,17 @@ async def prepare(arguments: argparse.Namespace, app_id: str) -> None:
     await admin.create_topics([NewTopic(f"{app_id}-{PRESENCE_TABLE}-changelog", arguments.partitions, 1)])
     await admin.close()
     async with KafkaLog(connection) as log:
+        await begin_at_the_end(arguments.kafka, app_id, await log.ends())
         await store(log, arguments.messages)
+
+
+async def begin_at_the_end(bootstrap: str, group: str, ends: Mapping[int, int]) -> None:
+    """What the log held before is not measured."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    async with consumer:
+        places = {TopicPartition(LIFECYCLE, partition): end for partition, end in ends.items()}
+        consumer.assign(list(places))
+        await consumer.commit(places)
 
 
 def main() -> None:
@@ -121,7 +134,9 @@ def main() -> None:
     parser.add_argument("--app-id", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.app_id:
-        print(json.dumps(asyncio.run(decide(arguments.kafka, arguments.partitions, arguments.app_id, arguments.messages))))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            found = loop.run(decide(arguments.kafka, arguments.partitions, arguments.app_id, arguments.messages))
+        print(json.dumps(found))
         return
     app_id = f"bench-{uuid.uuid4().hex[:8]}"
     asyncio.run(prepare(arguments, app_id))
