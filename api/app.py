@@ -1,4 +1,4 @@
-"""The route table, and how the pieces of the edge are put together."""
+"""How the pieces of the edge are put together."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -13,21 +13,22 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api import models, openapi
+from api import openapi
 from api.accounts import Accounts
 from api.calls import PRIVATE, Answer, Call, answer
 from api.cursors import Cursors
 from api.directory import Directory
 from api.freshness import Freshness
 from api.health import HealthCalls, Phase, ProcessorLag
+from api.intake import Intake
 from api.keys import MasterKey
 from api.lag import LagWatch
 from api.logins import Logins
 from api.mailbox import Mailbox
 from api.messages import Messages
 from api.passwords import Passwords
-from api.problems import Code
 from api.resource import Edge, Operation, Resource
+from api.routes import health_operations, public_operations
 from api.secrets import Secrets
 from api.statuses import MessageStatuses
 from api.tokens import AccessTokens
@@ -63,7 +64,6 @@ class App(Starlette):
         return self.router
 
 
-_READ: Final[tuple[Code, ...]] = ("log_unavailable", "projection_behind")
 _FIVE_MINUTES: Final = (b"cache-control", b"public, max-age=300")
 
 
@@ -90,14 +90,8 @@ class Service:
             refresh_ttl=parts.refresh_ttl,
             clock=parts.clock,
         )
-        self.messages = Messages(
-            log=parts.log,
-            directory=directory,
-            reads=parts.reads,
-            lag=self.lag,
-            producer=parts.producer,
-            clock=parts.clock,
-        )
+        intake = Intake(log=parts.log, reads=parts.reads, lag=self.lag, producer=parts.producer, clock=parts.clock)
+        self.messages = Messages(directory=directory, intake=intake)
         self.mailbox = Mailbox(
             log=parts.log,
             reads=parts.reads,
@@ -129,7 +123,13 @@ class Service:
 
 def create_app(service: Service) -> Starlette:
     """The public application."""
-    operations = public_operations(service)
+    operations = public_operations(
+        logins=service.logins,
+        messages=service.messages,
+        mailbox=service.mailbox,
+        statuses=service.statuses,
+        health=service.health,
+    )
     described = answer(openapi.document(operations, version("restante")), headers=(_FIVE_MINUTES,))
 
     async def describe(call: Call) -> Answer:
@@ -152,7 +152,7 @@ def create_admin_app(service: Service) -> Starlette:
     exposed = Operation(
         method="GET", path="/metrics", handler=metrics, summary="Metrics for Prometheus", secured=False, answers={200: None}
     )
-    return _application(service, [*health_operations(service), exposed])
+    return _application(service, [*health_operations(service.health), exposed])
 
 
 def _application(service: Service, operations: Sequence[Operation]) -> Starlette:
@@ -167,159 +167,3 @@ def _application(service: Service, operations: Sequence[Operation]) -> Starlette
 def _rank(path: str) -> tuple[bool, bool, str]:
     """Routes are tried in order: the busiest path first, those with parameters last."""
     return path != "/messages", "{" in path, path
-
-
-def health_operations(service: Service) -> list[Operation]:
-    """The calls that ask how it stands."""
-    health = service.health
-    answers = {200: models.Health, 503: models.Health}
-    return [
-        Operation(
-            method="GET",
-            path="/health/live",
-            handler=health.live,
-            summary="Whether this process answers",
-            secured=False,
-            answers={200: models.Health},
-        ),
-        Operation(
-            method="GET",
-            path="/health/ready",
-            handler=health.ready,
-            summary="Whether this process should be sent calls",
-            secured=False,
-            answers=answers,
-        ),
-        Operation(
-            method="GET",
-            path="/health",
-            handler=health.whole,
-            summary="Whether the whole service does its work",
-            secured=False,
-            answers=answers,
-        ),
-    ]
-
-
-def public_operations(service: Service) -> list[Operation]:
-    """The route table: every call with who may make it, what it takes and what it answers."""
-    logins, messages, mailbox, statuses = service.logins, service.messages, service.mailbox, service.statuses
-    return [
-        Operation(
-            method="POST",
-            path="/messages",
-            handler=messages.post,
-            summary="Send a message; 202 once the log holds it for good",
-            body=models.NewMessage,
-            headers=(("Idempotency-Key", "1 to 255 printable characters; the same key is the same message"),),
-            answers={202: models.Accepted},
-            problems=(
-                "recipient_unknown",
-                "idempotency_conflict",
-                "log_unavailable",
-                "directory_unavailable",
-                "overloaded",
-            ),
-        ),
-        Operation(
-            method="POST",
-            path="/messages/batch",
-            handler=messages.batch,
-            summary="Send up to 500 messages, each on its own",
-            body=models.NewMessages,
-            answers={202: models.BatchAnswer},
-            parts=(models.Accepted, models.Refused),
-            problems=("log_unavailable",),
-        ),
-        Operation(
-            method="GET",
-            path="/messages/sync",
-            handler=mailbox.sync,
-            summary="What this device has not acknowledged, oldest first",
-            query=models.SyncQuery,
-            answers={200: models.Page},
-            problems=("bad_cursor", "directory_unavailable", *_READ),
-        ),
-        Operation(
-            method="POST",
-            path="/messages/ack",
-            handler=mailbox.ack,
-            summary="Acknowledge messages, so that this device's mailbox shows them no more",
-            body=models.Acknowledgement,
-            answers={200: (models.Acknowledged, models.AcknowledgedCount)},
-            problems=("bad_cursor", *_READ),
-        ),
-        Operation(
-            method="POST",
-            path="/messages/read",
-            handler=mailbox.read,
-            summary="Say that messages were read, which acknowledges them, too",
-            body=models.IdList,
-            answers={200: models.Acknowledged},
-            problems=_READ,
-        ),
-        Operation(
-            method="POST",
-            path="/messages/status",
-            handler=statuses.several,
-            summary="Where several messages are",
-            body=models.IdList,
-            answers={200: models.Statuses},
-            problems=_READ,
-        ),
-        Operation(
-            method="GET",
-            path="/messages/{id}",
-            handler=statuses.one,
-            summary="Where a message is",
-            answers={200: models.MessageStatus},
-            problems=("message_unknown", *_READ),
-        ),
-        Operation(
-            method="GET",
-            path="/messages/{id}/trail",
-            handler=statuses.trail,
-            summary="Every state of a message with the record in the log that proves it",
-            answers={200: models.TrailAnswer},
-            problems=("message_unknown", *_READ),
-        ),
-        Operation(
-            method="POST",
-            path="/accounts",
-            handler=logins.sign_up,
-            summary="Sign up",
-            secured=False,
-            body=models.NewAccount,
-            answers={201: models.Account},
-            problems=("name_taken", "directory_unavailable", "overloaded"),
-        ),
-        Operation(
-            method="POST",
-            path="/tokens",
-            handler=logins.log_in,
-            summary="Log in on a device",
-            secured=False,
-            body=models.Login,
-            answers={200: models.Tokens},
-            problems=("bad_credentials", "token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
-        ),
-        Operation(
-            method="POST",
-            path="/tokens/refresh",
-            handler=logins.refresh,
-            summary="Fresh tokens for a refresh token, which is used up",
-            secured=False,
-            body=models.Refresh,
-            answers={200: models.Tokens},
-            problems=("token_invalid", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
-        ),
-        Operation(
-            method="GET",
-            path="/.well-known/jwks.json",
-            handler=logins.public_keys,
-            summary="Public keys that verify access tokens",
-            secured=False,
-            answers={200: models.Jwks},
-        ),
-        *health_operations(service),
-    ]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from projections.progress import Progress
 from projections.reads import Found, MailboxRow, Reads
 from projections.reads import Page as Rows
 from schemas.events import MAX_ENTRIES, Entry, MessagesDelivered, MessagesRead, Via
+from schemas.metrics import APPEND_SECONDS
 from schemas.partitions import partition_for
 
 _ACK: Final = msgspec.json.Decoder(Acknowledgement)
@@ -198,10 +200,12 @@ class Mailbox:
             entries=tuple(entries),
             via=Via.HTTP,
         )
+        started = perf_counter()
         try:
             await self._log.append(fact, partition=self._partition(who))
         except LogUnavailable as error:
             raise log_away(error) from error
+        APPEND_SECONDS.observe(perf_counter() - started)
 
     def _partition(self, who: Principal) -> int:
         return partition_for(who.user, self._log.partitions)

@@ -14,10 +14,11 @@ from api.app import Parts, Service, create_admin_app, create_app
 from api.secrets import Secrets, make_key, make_token_key
 from producers.memory import MemoryLog
 from projections.database import Database
-from projections.errors import DatabaseUnavailable
 from projections.progress import Progress
 from projections.reads import Reads
-from tests.fold import folding
+from projections.runner import Projector
+from projections.source import MemorySource, Raw
+from schemas.topics import LIFECYCLE
 
 PASSWORD = "correct horse battery"
 PARTITIONS = 4
@@ -93,17 +94,26 @@ class Fold:
     def __init__(self, log: MemoryLog, database: Database) -> None:
         self._log = log
         self._database = database
+        self._raw: dict[int, list[Raw]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(folding(self._log, self._database))
+        source = MemorySource(self._held, range(self._log.partitions))
+        self._task = asyncio.create_task(Projector(source, self._database, self._log.append).run())
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError, DatabaseUnavailable):
+            with suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+
+    def _held(self, partition: int) -> list[Raw]:
+        raw = self._raw.setdefault(partition, [])
+        for held in self._log.held(LIFECYCLE, partition)[len(raw) :]:
+            at, encoded = held.appended, held.encoded
+            raw.append(Raw(at.offset, at.at_ms, encoded.key, encoded.value, list(encoded.headers)))
+        return raw
 
 
 @asynccontextmanager

@@ -164,7 +164,7 @@ async def test_a_rejected_repeat_shows_in_the_trail(
     edge: Edge, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = await sent(alice, bob, "first", key="k")
-    edge.service.messages._replays._recent.clear()
+    edge.service.messages._intake._replays._recent.clear()
 
     async def nothing(ids: Any, **more: Any) -> dict[UUID, Any]:
         return {}

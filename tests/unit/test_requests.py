@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.batches import messages_of
 from api.calls import Call, ClientGone, decoded
 from api.contents import content_of_message, idempotency_key
 from api.logins import check_password, check_printable
-from api.messages import _messages_of
 from api.models import BatchMessage, IdList, NewAccount, NewMessage, SyncQuery
 from api.problems import Problem
 from api.sealing import parts_of
@@ -267,7 +267,7 @@ async def test_json_is_json_however_it_is_written(kind: bytes) -> None:
 
 def test_one_bad_message_of_a_batch_stands_alone() -> None:
     raw = b'{"messages":[{"to":"bob","body":"x"},{"to":1},7,{"to":"bob","body":"y","idempotency_key":"k"}]}'
-    good, wrong, none, keyed = _messages_of(raw)
+    good, wrong, none, keyed = messages_of(raw)
     assert isinstance(good, BatchMessage)
     assert isinstance(keyed, BatchMessage)
     assert isinstance(wrong, Problem)
@@ -291,6 +291,6 @@ def test_one_bad_message_of_a_batch_stands_alone() -> None:
 )
 def test_a_batch_that_is_none_is_refused_as_a_whole(raw: bytes, code: str, field: str | None) -> None:
     with pytest.raises(Problem) as refused:
-        _messages_of(raw)
+        messages_of(raw)
     assert refused.value.code == code
     assert [fault.field for fault in refused.value.errors] == ([field] if field else [])

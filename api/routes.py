@@ -1,0 +1,170 @@
+"""The route table: every call with who may make it, what it takes, and what it answers."""
+
+from typing import Final
+
+from api import models
+from api.health import HealthCalls
+from api.logins import Logins
+from api.mailbox import Mailbox
+from api.messages import Messages
+from api.problems import Code
+from api.resource import Operation
+from api.statuses import MessageStatuses
+
+_READ: Final[tuple[Code, ...]] = ("log_unavailable", "projection_behind")
+
+
+def health_operations(health: HealthCalls) -> list[Operation]:
+    """The calls that ask how it stands."""
+    answers = {200: models.Health, 503: models.Health}
+    return [
+        Operation(
+            method="GET",
+            path="/health/live",
+            handler=health.live,
+            summary="Whether this process answers",
+            secured=False,
+            answers={200: models.Health},
+        ),
+        Operation(
+            method="GET",
+            path="/health/ready",
+            handler=health.ready,
+            summary="Whether this process should be sent calls",
+            secured=False,
+            answers=answers,
+        ),
+        Operation(
+            method="GET",
+            path="/health",
+            handler=health.whole,
+            summary="Whether the whole service does its work",
+            secured=False,
+            answers=answers,
+        ),
+    ]
+
+
+def public_operations(
+    *, logins: Logins, messages: Messages, mailbox: Mailbox, statuses: MessageStatuses, health: HealthCalls
+) -> list[Operation]:
+    """The rows of the public port."""
+    return [
+        Operation(
+            method="POST",
+            path="/messages",
+            handler=messages.post,
+            summary="Send a message; 202 once the log holds it for good",
+            body=models.NewMessage,
+            headers=(("Idempotency-Key", "1 to 255 printable characters; the same key is the same message"),),
+            answers={202: models.Accepted},
+            problems=(
+                "recipient_unknown",
+                "idempotency_conflict",
+                "log_unavailable",
+                "directory_unavailable",
+                "overloaded",
+            ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/batch",
+            handler=messages.batch,
+            summary="Send up to 500 messages, each on its own",
+            body=models.NewMessages,
+            answers={202: models.BatchAnswer},
+            parts=(models.Accepted, models.Refused),
+            problems=("log_unavailable",),
+        ),
+        Operation(
+            method="GET",
+            path="/messages/sync",
+            handler=mailbox.sync,
+            summary="What this device has not acknowledged, oldest first",
+            query=models.SyncQuery,
+            answers={200: models.Page},
+            problems=("bad_cursor", "directory_unavailable", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/ack",
+            handler=mailbox.ack,
+            summary="Acknowledge messages, so that this device's mailbox shows them no more",
+            body=models.Acknowledgement,
+            answers={200: (models.Acknowledged, models.AcknowledgedCount)},
+            problems=("bad_cursor", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/messages/read",
+            handler=mailbox.read,
+            summary="Say that messages were read, which acknowledges them, too",
+            body=models.IdList,
+            answers={200: models.Acknowledged},
+            problems=_READ,
+        ),
+        Operation(
+            method="POST",
+            path="/messages/status",
+            handler=statuses.several,
+            summary="Where several messages are",
+            body=models.IdList,
+            answers={200: models.Statuses},
+            problems=_READ,
+        ),
+        Operation(
+            method="GET",
+            path="/messages/{id}",
+            handler=statuses.one,
+            summary="Where a message is",
+            answers={200: models.MessageStatus},
+            problems=("message_unknown", *_READ),
+        ),
+        Operation(
+            method="GET",
+            path="/messages/{id}/trail",
+            handler=statuses.trail,
+            summary="Every state of a message with the record in the log that proves it",
+            answers={200: models.TrailAnswer},
+            problems=("message_unknown", *_READ),
+        ),
+        Operation(
+            method="POST",
+            path="/accounts",
+            handler=logins.sign_up,
+            summary="Sign up",
+            secured=False,
+            body=models.NewAccount,
+            answers={201: models.Account},
+            problems=("name_taken", "directory_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="POST",
+            path="/tokens",
+            handler=logins.log_in,
+            summary="Log in on a device",
+            secured=False,
+            body=models.Login,
+            answers={200: models.Tokens},
+            problems=("bad_credentials", "token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="POST",
+            path="/tokens/refresh",
+            handler=logins.refresh,
+            summary="Fresh tokens for a refresh token, which is used up",
+            secured=False,
+            body=models.Refresh,
+            answers={200: models.Tokens},
+            problems=("token_invalid", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
+        ),
+        Operation(
+            method="GET",
+            path="/.well-known/jwks.json",
+            handler=logins.public_keys,
+            summary="Public keys that verify access tokens",
+            secured=False,
+            answers={200: models.Jwks},
+        ),
+        *health_operations(health),
+    ]
