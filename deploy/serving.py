@@ -93,7 +93,8 @@ async def until(stop: asyncio.Event, *working: asyncio.Task[Any]) -> None:
     try:
         done, _ = await asyncio.wait({asked, *working}, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {asked}:
-            task.result()
+            if not task.cancelled():
+                task.result()
             raise DeployError(f"{task.get_name()} ended by itself. Look at the lines above, then start again")
     finally:
         asked.cancel()

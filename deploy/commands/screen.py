@@ -22,6 +22,24 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+class Waiting:
+    """Shows what is waited for: a moving line on a terminal, a plain one elsewhere."""
+
+    def __init__(self) -> None:
+        self._spinner = out.status("") if out.is_terminal else None
+
+    def __call__(self, what: str | None) -> None:
+        """Wait for this from now on; None: for nothing any more."""
+        if self._spinner is None:
+            if what:
+                say(f"waiting for {what}")
+        elif what:
+            self._spinner.update(f"waiting for {what}")
+            self._spinner.start()
+        else:
+            self._spinner.stop()
+
+
 def show_json(document: Any) -> None:
     """One JSON document, for programs."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

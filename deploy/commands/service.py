@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.commands.screen import out, say, show_json, show_table
+from deploy.commands.screen import Waiting, out, say, show_json, show_table
 from deploy.errors import Refused
 from deploy.local.home import Home
 from deploy.local.ports import choose
@@ -28,7 +28,7 @@ def up() -> None:
 
     settings = read_settings(given_settings())
     configure(settings.log_level, role="up")
-    service = Up(settings, given_settings(), machine_environment(), say, lay_out)
+    service = Up(settings, given_settings(), machine_environment(), say, Waiting(), lay_out)
     raise typer.Exit(asyncio.run(service.run()))
 
 

@@ -26,6 +26,7 @@ _LOGGING = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
 )
+_PULL_SECONDS = 600
 _TEN_YEARS_IN_MINUTES = 10 * 365 * 24 * 60
 
 
@@ -141,6 +142,7 @@ class LocalKafka:
     def _by_docker(self, engine: str) -> Command:
         # The container's own user owns a named volume; a directory of ours it could not write.
         name = self.container_name
+        self._pull(engine)
         subprocess.run([engine, "rm", "-f", name], capture_output=True, check=False, timeout=60, env=self.environment)
         values = properties(
             port=self.port, controller_port=self.controller_port, directory="/var/lib/kafka/data", listen=_ANYWHERE
@@ -151,6 +153,12 @@ class LocalKafka:
         place = ["--name", name, "-p", f"127.0.0.1:{self.port}:{self.port}", "-v", f"{name}:/var/lib/kafka/data"]
         heap = ["-e", f"CLUSTER_ID={self._container_cluster()}", "-e", "KAFKA_HEAP_OPTS=-Xms64m -Xmx512m"]
         return Command("kafka", [engine, "run", "--rm", *place, *settings, *heap, IMAGE], self.log, self.environment)
+
+    def _pull(self, engine: str) -> None:
+        """Bring the image before the broker's own start is timed."""
+        if self._asks([engine, "image", "inspect", IMAGE], 30) or self._asks([engine, "pull", "-q", IMAGE], _PULL_SECONDS):
+            return
+        raise DeployError(f"the Docker engine has no image {IMAGE} and cannot pull it. Load it, or set RESTANTE_KAFKA")
 
     @property
     def container_name(self) -> str:
@@ -165,11 +173,13 @@ class LocalKafka:
 
     def _docker(self) -> str | None:
         engine = shutil.which("docker", path=self.environment.get("PATH"))
+        return engine if engine and self._asks([engine, "info"], 10) else None
+
+    def _asks(self, command: list[str], within: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            asked = [engine, "info"] if engine else ["false"]
-            if subprocess.run(asked, capture_output=True, check=False, timeout=10, env=self.environment).returncode == 0:
-                return engine
-        return None
+            done = subprocess.run(command, capture_output=True, check=False, timeout=within, env=self.environment)
+            return done.returncode == 0
+        return False
 
 
 def cluster_id() -> str:

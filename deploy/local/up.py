@@ -36,12 +36,16 @@ _SECRETS: Mapping[str, Callable[[], str]] = {
 
 @dataclass(slots=True)
 class Up:
-    """One run of `up`. `say` gets lines for a person; `lay_out` makes topics and tables."""
+    """One run of `up`.
+
+    `say` gets lines for a person, `waiting` what the start waits for (None: nothing), `lay_out` makes topics and tables.
+    """
 
     settings: Settings
     given: Mapping[str, str]
     machine: Mapping[str, str]
     say: Callable[[str], None]
+    waiting: Callable[[str | None], None]
     lay_out: Callable[[Settings], Awaitable[None]]
     home: Home = field(init=False)
     supervisor: Supervisor = field(init=False)
@@ -69,10 +73,11 @@ class Up:
 
     async def _start(self) -> None:
         settings = await self._servers()
-        self.say("creating topics and tables")
+        self.waiting("topics and tables")
         await self.lay_out(settings)
         await self._roles(settings)
         self.home.publish(self._facts)
+        self.waiting(None)
         for line in self._addresses():
             self.say(line)
 
@@ -95,7 +100,7 @@ class Up:
             starting.append(server)
             settings = replace(settings, database_url=server.url)
         if starting:
-            self.say(f"waiting for {' and '.join(server.name for server in starting)}")
+            self.waiting(" and ".join(server.name for server in starting))
             await self.supervisor.start(*starting, within=_SERVERS_START)
         return settings
 
@@ -119,7 +124,7 @@ class Up:
             "pid": os.getpid(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
-        self.say("waiting for processor, projector and api")
+        self.waiting("api, processor and projector")
         await self.supervisor.start(*roles.values(), within=_ROLES_START)
 
     def _choose_ports(self) -> tuple[int, dict[Role, int]]:
@@ -174,6 +179,7 @@ class Up:
         def left(until: float) -> float:
             return begun + until - time.monotonic()
 
+        self.waiting(None)
         if self.supervisor.running:
             self.say("stopping")
         self.home.up_file.unlink(missing_ok=True)
