@@ -12,7 +12,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.codec import Record, decode, encode
 from schemas.events import DeliveryAttempted, Fact, PendingSync, Place, Recorded
@@ -206,6 +206,16 @@ class Rig:
             await admin.close()
         topic = self.prefix + LIFECYCLE
         return {tp.partition: held.offset for tp, held in offsets.items() if tp.topic == topic and held.offset >= 0}
+
+    async def delete_records(self, *, before: int) -> None:
+        """Lose the first records of partition 0 for good."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            lost = RecordsToDelete(before_offset=before)
+            await admin.delete_records({TopicPartition(self.prefix + LIFECYCLE, 0): lost})
+        finally:
+            await admin.close()
 
     async def all_committed(self) -> None:
         """Wait until everything in the log is committed."""

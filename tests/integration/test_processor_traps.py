@@ -153,3 +153,21 @@ async def test_a_worker_that_keeps_its_name_takes_its_partitions_up_again(
             await again.reads(0, 1)
             await moved_on(world)
         await world.all_decided()
+
+
+async def test_a_hole_in_the_log_stops_the_role_and_is_not_jumped_over(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Records between the commit and the rest are gone: Kafka's clients go on behind the hole without a word."""
+    async with rig(kafka, topic_prefix, tmp_path) as world:
+        await world.store(10)
+        first = world.start(run=RUN)
+        await world.all_committed()
+        await first.stop()
+        before = await world.committed()
+        await world.store(10)
+        await world.delete_records(before=before[0] + 5)
+        worker = world.start(run=RUN)
+        assert await worker.ended() == FAULT
+        assert "LogHasHole" in worker.output.read_text() + worker.errors.read_text()
+        assert await world.committed() == before
