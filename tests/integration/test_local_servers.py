@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -20,6 +21,7 @@ from deploy.local.server import launch
 from deploy.settings import machine_environment
 from producers.connection import KafkaConnection
 from producers.topics import create_topics, verify_topics
+from tests.eventually import eventually
 
 WITHIN = 90.0
 
@@ -62,6 +64,32 @@ def test_postgres_keeps_what_it_committed_over_a_kill(directory: Path) -> None:
         assert child.returncode == 0
 
     asyncio.run(scenario())
+
+
+def test_a_backend_that_outlives_its_server_does_not_stop_the_next_one(directory: Path) -> None:
+    """A kill of the server alone: a backend that computes does not notice, and holds the cluster."""
+
+    async def scenario() -> None:
+        server = a_postgres(directory)
+        child = await launch(server, WITHIN)
+        async with await psycopg.AsyncConnection.connect(server.url) as busy:
+            computing = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 10000000000)"))
+            async with await psycopg.AsyncConnection.connect(server.url, autocommit=True) as other:
+                looked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT count(*) FROM generate%'"
+                await eventually(lambda: _found(other, looked))
+            child.kill()
+            await child.wait()
+            child = await launch(a_postgres(directory), WITHIN)
+            with pytest.raises(psycopg.OperationalError):
+                await computing
+        await child.stop(within=10)
+
+    asyncio.run(scenario())
+
+
+async def _found(connection: psycopg.AsyncConnection[Any], query: str) -> bool:
+    row = await (await connection.execute(query)).fetchone()
+    return row is not None and row[0] > 0
 
 
 def test_postgres_wants_the_password(directory: Path) -> None:
