@@ -13,6 +13,7 @@ from api.resource import Operation
 REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
+_HEADERS: Final = {"401": ("WWW-Authenticate",), "503": ("Retry-After",)}
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
 
 
@@ -55,6 +56,8 @@ def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping
         "responses": _responses(row, schema_of),
         "security": [{"bearer": []}] if row.secured else [],
     }
+    if row.notes:
+        said["description"] = row.notes
     if row.body is not None:
         said["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of[row.body]}}}
     return said
@@ -72,6 +75,9 @@ def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
         titles = "; ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes)
         refusal["description"] = f"{refusal['description']} {titles}".strip()
         refusal["content"].update(content)
+    for key, described in said.items():
+        named = [*_HEADERS.get(key, ()), "X-Request-Id", *(row.gives if key < "300" else ())]
+        described["headers"] = {name: {"schema": {"type": "string"}} for name in named}
     return said
 
 

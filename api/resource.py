@@ -31,16 +31,19 @@ _encode = msgspec.json.Encoder().encode
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A row of the route table: what a call takes, who may make it, and every answer it gives (one model, or a
-    tuple of those that are possible). `parts` are models that an answer refers to by name only."""
+    tuple of those that are possible). `parts` are models that an answer refers to by name only,
+    `headers` the ones it takes with their meaning, `gives` those of a success."""
 
     method: str
     path: str
     handler: Handler
     summary: str
+    notes: str = ""
     secured: bool = True
     body: Any = None
     query: type[Any] = NoQuery
     headers: Sequence[tuple[str, str]] = ()
+    gives: Sequence[str] = ()
     answers: Mapping[int, Any]
     problems: Sequence[Code] = ()
     parts: Sequence[Any] = ()

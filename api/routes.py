@@ -55,6 +55,11 @@ def public_operations(
             path="/messages",
             handler=messages.post,
             summary="Send a message; 202 once the log holds it for good",
+            notes=(
+                "With an idempotency key a retry, however late and through whichever process, is the same message. "
+                "While the outcome is unknown (503), the key settles it."
+            ),
+            gives=("Location", "Idempotency-Replayed"),
             body=models.NewMessage,
             headers=(("Idempotency-Key", "1 to 255 printable characters; the same key is the same message"),),
             answers={202: models.Accepted},
@@ -71,6 +76,11 @@ def public_operations(
             path="/messages/batch",
             handler=messages.batch,
             summary="Send up to 500 messages, each on its own",
+            notes=(
+                "Only a body that is no batch at all is refused as a whole. A message that is wrong in itself is a "
+                "problem among the results and the others are stored; those to one recipient keep their order. 202 "
+                "also where all were refused, 503 with results where none was stored because the log is away."
+            ),
             body=models.NewMessages,
             answers={202: models.BatchAnswer},
             parts=(models.Accepted, models.Refused),
@@ -81,6 +91,11 @@ def public_operations(
             path="/messages/sync",
             handler=mailbox.sync,
             summary="What this device has not acknowledged, oldest first",
+            notes=(
+                "Reading never acknowledges. An empty cursor is none. With stale=ok and the log away there is no "
+                "waiting, and as_of is the last moment at which this process knew the mailbox to be complete, or "
+                "null."
+            ),
             query=models.SyncQuery,
             answers={200: models.Page},
             problems=("bad_cursor", "directory_unavailable", *_READ),
@@ -90,6 +105,7 @@ def public_operations(
             path="/messages/ack",
             handler=mailbox.ack,
             summary="Acknowledge messages, so that this device's mailbox shows them no more",
+            notes=("An id given twice is answered once. The answer to up_to counts what this call acknowledged."),
             body=models.Acknowledgement,
             answers={200: (models.Acknowledged, models.AcknowledgedCount)},
             problems=("bad_cursor", *_READ),
@@ -99,6 +115,7 @@ def public_operations(
             path="/messages/read",
             handler=mailbox.read,
             summary="Say that messages were read, which acknowledges them, too",
+            notes=("Acknowledged means read just now; already means that the account had read it and this device had it."),
             body=models.IdList,
             answers={200: models.Acknowledged},
             problems=_READ,
@@ -125,6 +142,10 @@ def public_operations(
             path="/messages/{id}/trail",
             handler=statuses.trail,
             summary="Every state of a message with the record in the log that proves it",
+            notes=(
+                "Repeats are records that came under the same idempotency key before the first was known; they "
+                "changed nothing."
+            ),
             answers={200: models.TrailAnswer},
             problems=("message_unknown", *_READ),
         ),
@@ -143,6 +164,7 @@ def public_operations(
             path="/tokens",
             handler=logins.log_in,
             summary="Log in on a device",
+            notes=("The same label is the same device until it is removed, with its mailbox as it was."),
             secured=False,
             body=models.Login,
             answers={200: models.Tokens},
@@ -153,6 +175,11 @@ def public_operations(
             path="/tokens/refresh",
             handler=logins.refresh,
             summary="Fresh tokens for a refresh token, which is used up",
+            notes=(
+                "Shown again within 60 seconds, while no successor was used, it gives another pair and the first "
+                "successor stays good: the answer was lost, or two tabs share it. Later the whole login ends: "
+                "token_reused."
+            ),
             secured=False,
             body=models.Refresh,
             answers={200: models.Tokens},

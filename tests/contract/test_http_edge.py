@@ -306,6 +306,9 @@ async def test_answers_are_as_described(edge: Edge, alice: Person, bob: Person) 
         described = said["paths"][path][method]["responses"][str(answer.status_code)]["content"]
         schema = described[answer.headers["Content-Type"]]["schema"]
         jsonschema.validate(answer.json(), {**schema, "components": said["components"]})
+        named = said["paths"][path][method]["responses"][str(answer.status_code)]["headers"]
+        assert "X-Request-Id" in named
+        assert set(answer.headers) >= {name.lower() for name in named} - {"idempotency-replayed"}
 
 
 async def test_every_problem_that_is_described_is_in_the_table(edge: Edge) -> None:
