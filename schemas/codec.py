@@ -92,7 +92,7 @@ def single_object_prefix(schema: Any) -> bytes:
 
 
 def encode(record: Record) -> Encoded:
-    """Key, value and headers of a record. Keys: the recipient for facts, the gateway for pushes, the device for rows, else the origin."""
+    """Key, value and headers of a record; see `key_of` for what its key is."""
     kind = _KINDS[type(record)]
     body = io.BytesIO()
     body.write(kind.prefix)

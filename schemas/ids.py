@@ -9,13 +9,19 @@ _KEEP = ~((0xF << 76) | (0x3 << 62))
 
 
 def uuid_of(raw: bytes) -> UUID:
-    """The UUID with these 16 bytes. Three times as fast as `UUID(bytes=...)`, which checks six other forms first."""
+    """The UUID with these 16 bytes. Several times as fast as `UUID(bytes=...)`, which looks for six other forms first; a
+    record has up to seven of them."""
     if len(raw) != 16:
         raise ValueError("a UUID has 16 bytes")
-    made = object.__new__(UUID)
-    object.__setattr__(made, "int", int.from_bytes(raw))
-    object.__setattr__(made, "is_safe", _UNKNOWN)
+    made = _new(UUID)
+    _set_int(made, _from_bytes(raw))
+    _set_is_safe(made, _UNKNOWN)
     return made
+
+
+def bytes_of(value: UUID) -> bytes:
+    """The 16 bytes of a UUID, as `UUID.bytes` gives them, four times as fast."""
+    return value.int.to_bytes(16)
 
 
 def derived_id(*parts: bytes) -> UUID:
@@ -36,3 +42,7 @@ def version_8(raw: bytes) -> UUID:
 
 
 _UNKNOWN = UUID(int=0).is_safe
+_new = object.__new__
+_from_bytes = int.from_bytes
+_set_int = UUID.int.__set__  # type: ignore[attr-defined, misc]
+_set_is_safe = UUID.is_safe.__set__  # type: ignore[attr-defined, misc]
