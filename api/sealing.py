@@ -5,7 +5,6 @@ Sealed is: version byte, nonce, AES-256-GCM of the content; message id, sender a
 moved to another message does not open. Nonces are random: a key is good for 2^32 messages (NIST SP 800-38D, 8.3).
 """
 
-import hmac
 from os import urandom
 from typing import Final
 from uuid import UUID
@@ -55,12 +54,16 @@ def unseal(keys: AccountKeys, message_id: UUID, sender: UUID, recipient: UUID, s
 
 def digest_of(keys: AccountKeys, content: bytes) -> bytes:
     """HMAC-SHA256 of the content: tells whether two contents are one, to nobody without the recipient's key."""
-    return hmac.digest(keys.mac, content, "sha256")
+    mac = keys.mac.copy()
+    mac.update(content)
+    return mac.digest()
 
 
 def keyed_id(keys: AccountKeys, sender: UUID, recipient: UUID, idempotency_key: str) -> UUID:
     """The id of the message that a sender stores under a key for a recipient: the same in every process, for ever."""
-    return version_8(hmac.digest(keys.ids, sender.bytes + recipient.bytes + idempotency_key.encode(), "sha256")[:16])
+    mac = keys.ids.copy()
+    mac.update(sender.bytes + recipient.bytes + idempotency_key.encode())
+    return version_8(mac.digest()[:16])
 
 
 def _bound(message_id: UUID, sender: UUID, recipient: UUID) -> bytes:

@@ -106,3 +106,17 @@ def test_every_account_gets_another_key() -> None:
     master = MasterKey(b"m" * 32)
     one, other = (master.unwrap(BOB, master.make(BOB)) for _ in range(2))
     assert digest_of(one, CONTENT) != digest_of(other, CONTENT)
+
+
+def test_what_was_written_long_ago_is_read_for_ever() -> None:
+    """Golden values: the log keeps sealed bodies, digests and ids for ever, the database keeps wrapped keys."""
+    wrapped = bytes.fromhex(
+        "01727272727272727272727272c8b980bb945a99b248208a9d86eb52d2bd5ac889a91ea6cb941fd768041d7721"
+        "73c5c015f007797dc0904fdc06a1b243"
+    )
+    opened = MasterKey(b"m" * 32).unwrap(BOB, wrapped)
+    assert digest_of(opened, CONTENT) == digest_of(AccountKeys(b"r" * 32), CONTENT)
+    sealed = bytes.fromhex("016e6e6e6e6e6e6e6e6e6e6e6ea59c0076ca131791b91d959aca935ee377fd6d56b72df99c60a2b11bc5945c9305")
+    assert unseal(KEYS, MESSAGE, ALICE, BOB, sealed) == CONTENT
+    assert digest_of(KEYS, CONTENT).hex() == "2f9b8df847d715f22cf2e7ab5787919185bb1b056a87942efb579c15b7d7d8bd"
+    assert str(keyed_id(KEYS, ALICE, BOB, "order-1")) == "fbd5ef2e-1307-8574-b00c-afd14d68526b"
