@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.bench import Bench, Outcome, Sizes
+from tests.benchmarks.bench import Bench, Outcome
 from tests.benchmarks.measure import percentile_ms, pss_mib
 from tests.benchmarks.service import PYTHON_ROLES
 
@@ -14,9 +14,9 @@ def memory(bench: Bench, when: str, outcome: Outcome) -> None:
     outcome.figures[f"pss_{when}_mib"] = sum(outcome.figures.get(f"pss_{when}_{role}_mib", 0.0) for role in PYTHON_ROLES)
 
 
-async def run(bench: Bench, sizes: Sizes, outcome: Outcome) -> None:
+async def run(bench: Bench, outcome: Outcome) -> None:
     """Accepted a second in batches, the rate until all are decided, memory with all waiting and after."""
-    letters, before = bench.random_letters(sizes.batch), len(bench.ledger.accepted)
+    letters, before = bench.random_letters(bench.sizes.batch), len(bench.ledger.accepted)
     await bench.quiet()
     memory(bench, "none", outcome)
     with bench.phase() as accept:

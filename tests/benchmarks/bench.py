@@ -19,8 +19,7 @@ from tests.benchmarks.load import ask_patiently, drain, post_batches, post_each
 from tests.benchmarks.measure import Phase, cpu_seconds
 from tests.benchmarks.service import Running
 
-RECIPIENTS = 200
-SENDERS = 64
+CONNECTIONS = 64
 PARTITIONS = 8
 BATCH_SENDERS = 16
 _DECIDED = frozenset({"DeliveryAttempted", "PendingSync", "Delivered", "Read"})
@@ -30,8 +29,10 @@ _QUIET_CORES, _QUIET_WINDOW, _QUIET_SECONDS = 0.15, 0.25, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything: messages, and rounds where one would be over too soon."""
+    """How much of everything: accounts, messages, and rounds where one would be over too soon."""
 
+    recipients: int = 200
+    senders: int = 64
     single: int = 20_000
     batch: int = 100_000
     deep: int = 50_000
@@ -40,7 +41,9 @@ class Sizes:
     warm_up: int = 6_000
 
 
-QUICK = Sizes(single=4_000, batch=10_000, deep=5_000, rounds_of_20=1, rounds_of_100=1, warm_up=1_000)
+QUICK = Sizes(
+    recipients=40, senders=24, single=4_000, batch=10_000, deep=5_000, rounds_of_20=1, rounds_of_100=1, warm_up=1_000
+)
 
 
 @dataclass(slots=True)
@@ -63,10 +66,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Bench:
-    """One service with its books. Senders are the accounts from RECIPIENTS on."""
+    """One service with its books. The accounts of senders come after those of recipients."""
 
     service: Running
     dialect: Dialect
+    sizes: Sizes
     ledger: Ledger = field(default_factory=Ledger)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
@@ -76,9 +80,14 @@ class Bench:
         return self.service.port
 
     @property
-    def senders(self) -> range:
+    def senders(self) -> Sequence[int]:
         """The accounts that send."""
-        return range(RECIPIENTS, RECIPIENTS + SENDERS)
+        return range(self.sizes.recipients, self.sizes.recipients + self.sizes.senders)
+
+    @property
+    def recipients(self) -> Sequence[int]:
+        """The accounts whose mailboxes are measured."""
+        return range(self.sizes.recipients)
 
     def phase(self) -> Phase:
         """Measure a stretch of time."""
@@ -86,11 +95,12 @@ class Bench:
 
     def random_letters(self, count: int) -> list[Letter]:
         """New messages to recipients by chance."""
-        return self.ledger.letters([self.dice.randrange(RECIPIENTS) for _ in range(count)])
+        return self.ledger.letters([self.dice.choice(self.recipients) for _ in range(count)])
 
     async def post(self, letters: Sequence[Letter]) -> list[float]:
         """One by one, on 64 connections; the seconds of each."""
-        return await post_each(self.port, self.dialect, self.ledger, letters, self.senders)
+        senders = [self.senders[connection % len(self.senders)] for connection in range(CONNECTIONS)]
+        return await post_each(self.port, self.dialect, self.ledger, letters, senders)
 
     async def fill(self, letters: Sequence[Letter]) -> list[float]:
         """As fast as the service offers: in batches where it knows them; the seconds of each request."""
@@ -98,9 +108,9 @@ class Bench:
             return await post_batches(self.port, self.dialect, self.ledger, letters, self.senders[:BATCH_SENDERS])
         return await self.post(letters)
 
-    async def drain(self, accounts: Sequence[int] = range(RECIPIENTS), drainers: int = 32) -> int:
-        """Empty mailboxes; how many messages came."""
-        return await drain(self.port, self.dialect, self.ledger, accounts, drainers)
+    async def drain(self, accounts: Sequence[int] | None = None, drainers: int = 32) -> int:
+        """Empty mailboxes, those of all recipients if none are named; how many messages came."""
+        return await drain(self.port, self.dialect, self.ledger, accounts or self.recipients, drainers)
 
     async def drain_again(self) -> None:
         """What comes now was acknowledged before: there must be nothing."""
@@ -150,6 +160,6 @@ class Bench:
 
     def _one_account_a_partition(self, dialect: Restante) -> list[int]:
         found: dict[int, int] = {}
-        for account in (*self.senders, *range(RECIPIENTS)):
+        for account in (*self.senders, *self.recipients):
             found.setdefault(partition_for(UUID(dialect.accounts[account].user_id), PARTITIONS), account)
         return list(found.values())

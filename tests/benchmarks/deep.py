@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from tests.benchmarks.bench import Bench, Outcome, Sizes
+from tests.benchmarks.bench import Bench, Outcome
 from tests.benchmarks.client import Connection
 from tests.benchmarks.load import PAGE, ask_patiently
 
@@ -13,9 +13,9 @@ _LOOKS = 20
 _DEEP, _SHALLOW = 0, 1
 
 
-async def run(bench: Bench, sizes: Sizes, outcome: Outcome) -> None:
+async def run(bench: Bench, outcome: Outcome) -> None:
     """Milliseconds to the first page, the very first and the median of several looks, beside a mailbox of one page."""
-    await bench.fill(bench.ledger.letters([_SHALLOW] * PAGE + [_DEEP] * sizes.deep))
+    await bench.fill(bench.ledger.letters([_SHALLOW] * PAGE + [_DEEP] * bench.sizes.deep))
     await bench.settle()
     await bench.sweep()
     await bench.quiet()

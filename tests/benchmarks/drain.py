@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.bench import RECIPIENTS, Bench, Outcome, Sizes
+from tests.benchmarks.bench import Bench, Outcome
 
 
-async def run(bench: Bench, sizes: Sizes, outcome: Outcome) -> None:
+async def run(bench: Bench, outcome: Outcome) -> None:
     """Messages a second by sync and acknowledgement, and the processor time of one."""
-    for depth, rounds in ((20, sizes.rounds_of_20), (100, sizes.rounds_of_100)):
+    for depth, rounds in ((20, bench.sizes.rounds_of_20), (100, bench.sizes.rounds_of_100)):
         drained, phases = 0, []
         for _ in range(rounds):
-            await bench.fill(bench.ledger.letters([account for _ in range(depth) for account in range(RECIPIENTS)]))
+            await bench.fill(bench.ledger.letters([*bench.recipients] * depth))
             await bench.settle()
             await bench.sweep()
             await bench.quiet()

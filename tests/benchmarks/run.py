@@ -17,12 +17,12 @@ from rich.console import Console
 
 from deploy.errors import DeployError
 from tests.benchmarks import batch, deep, drain, report, sampling, single
-from tests.benchmarks.bench import QUICK, RECIPIENTS, SENDERS, Bench, Outcome, Sizes
+from tests.benchmarks.bench import QUICK, Bench, Outcome, Sizes
 from tests.benchmarks.dialect import Plain
 from tests.benchmarks.report import Measured
 from tests.benchmarks.service import Running, do_it_yourself, restante, sign_up
 
-Scenario = Callable[[Bench, Sizes, Outcome], Awaitable[None]]
+Scenario = Callable[[Bench, Outcome], Awaitable[None]]
 
 SCENARIOS: dict[str, Scenario] = {"single": single.run, "batch": batch.run, "drain": drain.run, "deep": deep.run}
 _OF_THE_PEER: dict[str, Scenario] = {"single": single.run, "drain": drain.run, "deep": deep.run}
@@ -35,40 +35,41 @@ async def _peer(wanted: Sequence[str], sizes: Sizes) -> Measured:
     names = [name for name in _OF_THE_PEER if name in wanted or (name == "single" and "batch" in wanted)]
     async with do_it_yourself() as service:
         _say("diy answers")
-        return await _play(Bench(service, Plain()), names, sizes)
+        return await _play(Bench(service, Plain(), sizes), names)
 
 
 async def _ours(wanted: Sequence[str], sizes: Sizes) -> Measured:
     async with restante() as service:
-        return await _play(await _signed_up(service), wanted, sizes)
+        return await _play(await _signed_up(service, sizes), wanted)
 
 
 SERVICES = {"diy": _peer, "restante": _ours}
 
 
-async def _signed_up(service: Running) -> Bench:
-    _say(f"restante answers on port {service.port}; {RECIPIENTS + SENDERS} accounts sign up")
-    return Bench(service, await sign_up(service.port, RECIPIENTS + SENDERS))
+async def _signed_up(service: Running, sizes: Sizes) -> Bench:
+    accounts = sizes.recipients + sizes.senders
+    _say(f"restante answers on port {service.port}; {accounts} accounts sign up")
+    return Bench(service, await sign_up(service.port, accounts), sizes)
 
 
-async def _play(bench: Bench, names: Sequence[str], sizes: Sizes) -> Measured:
+async def _play(bench: Bench, names: Sequence[str]) -> Measured:
     outcome, before = Outcome(), bench.service.roles()
     await bench.quiet()
     batch.memory(bench, "fresh", outcome)
-    await _warm_up(bench, sizes)
+    await _warm_up(bench)
     for name in names:
         _say(f"{bench.service.label}: {name}")
-        await SCENARIOS[name](bench, sizes, outcome)
+        await SCENARIOS[name](bench, outcome)
     restarts = sum(before.get(role, pids)[:1] != pids[:1] for role, pids in bench.service.roles().items())
     errors = dict(bench.ledger.errors.most_common(5))
     return Measured(bench.service.label, outcome.figures, outcome.cpu, bench.ledger.summary(), errors, restarts)
 
 
-async def _warm_up(bench: Bench, sizes: Sizes) -> None:
+async def _warm_up(bench: Bench) -> None:
     """Compilers, caches and connections are ready before anything is measured, in both services alike."""
     _say(f"{bench.service.label}: warm-up")
-    await bench.post(bench.random_letters(sizes.warm_up))
-    await bench.fill(bench.random_letters(sizes.warm_up))
+    await bench.post(bench.random_letters(bench.sizes.warm_up))
+    await bench.fill(bench.random_letters(bench.sizes.warm_up))
     await bench.settle()
     await bench.drain()
     await bench.sweep()
@@ -76,10 +77,10 @@ async def _warm_up(bench: Bench, sizes: Sizes) -> None:
 
 async def _profile(sizes: Sizes) -> str:
     async with restante() as service:
-        bench = await _signed_up(service)
-        await _warm_up(bench, sizes)
+        bench = await _signed_up(service, sizes)
+        await _warm_up(bench)
         _say("sampling")
-        return await sampling.profile(bench, sizes)
+        return await sampling.profile(bench)
 
 
 async def _measure(options: argparse.Namespace, sizes: Sizes, runs: list[Measured]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.errors import DeployError
-from tests.benchmarks.bench import Bench, Sizes
+from tests.benchmarks.bench import Bench
 from tests.benchmarks.service import PYTHON_ROLES
 
 _RATE = 200
@@ -22,14 +22,14 @@ _EVERYTHING = 0.7  # what is in more of the samples than that only frames the re
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(?::\d+)?\)$")
 
 
-async def profile(bench: Bench, sizes: Sizes) -> str:
+async def profile(bench: Bench) -> str:
     """Play the single scenario under the sampler; for each Python role its functions by own and by whole time, as text."""
     roles = bench.service.roles()
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as directory:
         files = {role: Path(directory, f"{role}.txt") for role in PYTHON_ROLES if roles.get(role)}
         samplers = [await _sampler(roles[role][0], file) for role, file in files.items()]
         with bench.phase() as load:
-            await bench.post(bench.random_letters(sizes.single))
+            await bench.post(bench.random_letters(bench.sizes.single))
             await bench.settle()
             await bench.drain()
             await bench.sweep()

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON_ROLES = ("api", "processor", "projector")
 _STOP_SECONDS = 30.0
 _START_SECONDS = 240.0  # the first start of all brings Kafka
+_SIGN_UP_SECONDS = 600.0
 _SIGN_UPS_AT_ONCE = 4
 _PASSWORD = "correct horse battery"
 
@@ -88,7 +89,7 @@ async def sign_up(port: int, accounts: int) -> Restante:
             made[account] = await _account(connection, name(account))
         connection.close()
 
-    async with asyncio.timeout(_START_SECONDS), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(_SIGN_UP_SECONDS), asyncio.TaskGroup() as group:
         for _ in range(_SIGN_UPS_AT_ONCE):
             group.create_task(next_ones())
     return Restante([made[account] for account in range(accounts)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.benchmarks.bench import Bench, Outcome, Sizes
+from tests.benchmarks.bench import Bench, Outcome
 from tests.benchmarks.measure import percentile_ms
 
 
-async def run(bench: Bench, sizes: Sizes, outcome: Outcome) -> None:
+async def run(bench: Bench, outcome: Outcome) -> None:
     """Accepted a second with its latency, the rate until all are decided, processor time from POST to acknowledged."""
-    letters, before = bench.random_letters(sizes.single), len(bench.ledger.accepted)
+    letters, before = bench.random_letters(bench.sizes.single), len(bench.ledger.accepted)
     with bench.phase() as accept:
         took = await bench.post(letters)
     accepted = len(bench.ledger.accepted) - before
