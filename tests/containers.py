@@ -50,7 +50,7 @@ def _require(client: Any, image: str) -> None:
     pulling.start()
     pulling.join(_PULL_SECONDS)
     if pulling.is_alive() or failures:
-        raise NoContainers(f"the engine has no image {image} and could not pull it within {_PULL_SECONDS:.0f} s")
+        raise NoContainers(f"the engine has no image {image} and cannot pull it")
 
 
 def _pull(image: str, failures: list[Exception]) -> None:

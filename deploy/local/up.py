@@ -72,10 +72,11 @@ class Up:
             return stop.exit_code
 
     async def _start(self) -> None:
+        chosen = self._choose_ports()
         settings = await self._servers()
         self.waiting("topics and tables")
         await self.lay_out(settings)
-        await self._roles(settings)
+        await self._roles(settings, *chosen)
         self.home.publish(self._facts)
         self.waiting(None)
         for line in self._addresses():
@@ -104,8 +105,7 @@ class Up:
             await self.supervisor.start(*starting, within=_SERVERS_START)
         return settings
 
-    async def _roles(self, settings: Settings) -> None:
-        port, admin = self._choose_ports()
+    async def _roles(self, settings: Settings, port: int, admin: Mapping[Role, int]) -> None:
         environment = self._environment(settings, port)
         host = settings.admin_host
         roles = {

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +31,15 @@ def test_a_set_port_that_is_taken_is_refused_by_its_name(taken: int) -> None:
     with pytest.raises(DeployError, match=f"RESTANTE_PORT: port {taken}") as refusal:
         ports.choose("127.0.0.1", Port(taken, "RESTANTE_PORT", given=True))
     assert refusal.value.exit_code == 3
+
+
+def test_two_starts_at_the_same_moment_choose_different_ports() -> None:
+    wanted = Port(ports.any_free(), "RESTANTE_PORT", given=False)
+    ours = ports.choose("127.0.0.1", wanted)
+    code = f"from deploy.local.ports import *; print(choose('127.0.0.1', Port({wanted.number}, 'RESTANTE_PORT', False)))"
+    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(theirs.stdout) != ours, "nobody listens yet, and still the port is spoken for"
+    assert ports.choose("127.0.0.1", wanted) == ours
 
 
 def test_ports_that_were_promised_to_others_are_left_alone() -> None:
