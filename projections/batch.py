@@ -9,7 +9,6 @@ erasures, which are written alone.
 
 import json
 from collections.abc import Iterable
-from uuid import UUID
 
 from schemas.events import (
     DeliveryAttempted,
@@ -29,7 +28,8 @@ Row = tuple[object, ...]
 
 
 class Batch:
-    """Rows by kind. Within one batch the first of a key wins, as it does against the tables."""
+    """Rows by kind. Within one batch the first of a key wins, as it does against the tables. Keys are the ids as integers,
+    whose hash and comparison are not Python code."""
 
     __slots__ = (
         "_acknowledging",
@@ -45,34 +45,34 @@ class Batch:
     )
 
     def __init__(self) -> None:
-        self.devices: dict[UUID, Row] = {}
-        self.messages: dict[UUID, Row] = {}
+        self.devices: dict[int, Row] = {}
+        self.messages: dict[int, Row] = {}
         self.repeats: list[Row] = []
-        self.sessions: dict[UUID, Row] = {}
+        self.sessions: dict[int, Row] = {}
         self.ends: list[Row] = []
         self.decisions: list[Row] = []
-        self.acknowledgements: dict[tuple[UUID, UUID, UUID], Row] = {}
-        self.readings: dict[tuple[UUID, UUID], Row] = {}
-        self._mentioned: set[UUID] = set()
-        self._acknowledging: set[UUID] = set()
+        self.acknowledgements: dict[tuple[int, int, int], Row] = {}
+        self.readings: dict[tuple[int, int], Row] = {}
+        self._mentioned: set[int] = set()
+        self._acknowledging: set[int] = set()
 
     def must_wait(self, fact: MessageStored | DeviceRegistered) -> bool:
         """True where this fact must see what was gathered already written."""
         if isinstance(fact, MessageStored):
-            return fact.message_id in self._mentioned and fact.message_id not in self.messages
-        return fact.recipient in self._acknowledging
+            return fact.message_id.int in self._mentioned and fact.message_id.int not in self.messages
+        return fact.recipient.int in self._acknowledging
 
     def register(self, recorded: Recorded, fact: DeviceRegistered) -> None:
         """A new device."""
-        self.devices.setdefault(fact.device_id, (fact.device_id, fact.recipient, recorded.place.offset, recorded.at_ms))
+        self.devices.setdefault(fact.device_id.int, (fact.device_id, fact.recipient, recorded.place.offset, recorded.at_ms))
 
     def store(self, recorded: Recorded, fact: MessageStored) -> None:
         """A message, or a repeat of one."""
         place, at_ms = recorded.place, recorded.at_ms
-        if fact.message_id in self.messages:
+        if fact.message_id.int in self.messages:
             self.repeats.append((fact.message_id, place.partition, place.offset, fact.event_id, fact.producer, at_ms))
             return
-        self.messages[fact.message_id] = (
+        self.messages[fact.message_id.int] = (
             fact.message_id,
             fact.recipient,
             fact.sender,
@@ -96,7 +96,7 @@ class Batch:
 
     def mark(self, recorded: Recorded, fact: SessionOpened | SessionMarked) -> None:
         """A marker: the later one wins."""
-        self.sessions[fact.session_id] = (
+        self.sessions[fact.session_id.int] = (
             fact.session_id,
             fact.recipient,
             fact.device_id,
@@ -122,7 +122,7 @@ class Batch:
 
     def decide(self, recorded: Recorded, fact: DeliveryAttempted | PendingSync) -> None:
         """A decision with its evidence."""
-        self._mentioned.add(fact.message_id)
+        self._mentioned.add(fact.message_id.int)
         said: Row
         if isinstance(fact, PendingSync):
             said = (True, fact.session_id, None, fact.reason.value)
@@ -145,11 +145,11 @@ class Batch:
 
     def acknowledge(self, recorded: Recorded, fact: MessagesDelivered | MessagesRead) -> None:
         """Acknowledgements; a reading is one, too."""
-        self._acknowledging.add(fact.recipient)
-        device_id, recipient = fact.device_id, fact.recipient
+        self._acknowledging.add(fact.recipient.int)
+        device, recipient = fact.device_id.int, fact.recipient.int
         rest = (
-            device_id,
-            recipient,
+            fact.device_id,
+            fact.recipient,
             recorded.place.offset,
             fact.via.value,
             fact.session_id,
@@ -158,11 +158,11 @@ class Batch:
             recorded.at_ms,
         )
         for entry in fact.entries:
-            message_id = entry.message_id
-            self._mentioned.add(message_id)
-            self.acknowledgements.setdefault((message_id, device_id, recipient), (message_id, *rest))
+            message = entry.message_id.int
+            self._mentioned.add(message)
+            self.acknowledgements.setdefault((message, device, recipient), (entry.message_id, *rest))
             if isinstance(fact, MessagesRead):
-                self.readings.setdefault((message_id, recipient), (message_id, *rest))
+                self.readings.setdefault((message, recipient), (entry.message_id, *rest))
 
 
 def _array(sessions: Iterable[SessionSeen]) -> str:

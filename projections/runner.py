@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,10 +31,10 @@ from projections.errors import (
 from projections.progress import CHANNEL, announcements
 from projections.source import LogSource, Raw
 from schemas import metrics
-from schemas.codec import DecodeError, decode, key_of
+from schemas.codec import DecodeError, decode
 from schemas.events import Fact, MessageStored, Place, Recorded
 from schemas.ids import derived_id
-from schemas.partitions import partition_for
+from schemas.partitions import partition_of_key, recipient_key
 from schemas.quarantined import Header, Quarantined
 from schemas.topics import LIFECYCLE
 
@@ -196,8 +197,8 @@ class Projector:
         for raw in raws:
             try:
                 fact = _fact(raw)
-                if partition_for(fact.recipient, partitions) != partition:
-                    raise DecodeError(f"partition {partition} is not the one of the fact's recipient")
+                if _home(raw.key, partitions) != (fact.recipient.int, partition):
+                    raise DecodeError("the key or the partition is not the one of the fact's recipient")
             except DecodeError as error:
                 event_id = None
                 await self._set_aside(partition, raw, str(error))
@@ -259,9 +260,17 @@ def _fact(raw: Raw) -> Fact:
     fact = decode(raw.value)
     if not isinstance(fact, Fact):
         raise DecodeError(f"a {type(fact).__name__} is no fact of the lifecycle")
-    if key_of(fact) != raw.key:
-        raise DecodeError("the key is not the recipient of the fact")
     return fact
+
+
+@lru_cache(maxsize=65_536)
+def _home(key: bytes | None, partitions: int) -> tuple[int, int] | None:
+    """The recipient that a key names and the partition where it belongs; None for what is no key of ours."""
+    try:
+        recipient = UUID((key or b"").decode())
+    except ValueError:
+        return None
+    return (recipient.int, partition_of_key(key or b"", partitions)) if recipient_key(recipient) == key else None
 
 
 def _check_bounds(partition: int, next_offset: int, first: int, end: int) -> None:
