@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from api.accounts import Accounts, RefreshRow, add_token, end_family, locked_refresh, use_token
+from api.accounts import Accounts, RefreshRow, add_token, end_family, shown_token, use_token
 from api.calls import Answer, Call, answer
 from api.ids import new_id
 from api.keys import MasterKey
@@ -94,7 +94,7 @@ class Logins:
         refused: Problem | None
         with asking_accounts():
             async with self._database.transaction() as db:
-                row = await locked_refresh(db, shown)
+                row = await shown_token(db, shown)
                 if row is None:
                     raise Problem("token_invalid", "This refresh token was not issued here. Log in at POST /tokens.")
                 refused = judge_refresh(row, self._clock())

@@ -54,12 +54,6 @@ RETURNING family_id;
 INSERT INTO accounts.refresh_tokens (token_hash, family_id, predecessor, issued_at, expires_at)
 VALUES (%(token_hash)s, %(family_id)s, %(predecessor)s, to_timestamp(%(now)s), to_timestamp(%(expires)s));
 
--- name: lock_family
--- Refreshes of one family take turns, so that of two at once one sees what the other did.
-SELECT f.family_id FROM accounts.refresh_families f
-WHERE f.family_id = (SELECT family_id FROM accounts.refresh_tokens WHERE token_hash = %(token_hash)s)
-FOR UPDATE;
-
 -- name: refresh_token
 -- A refresh token with all that decides what becomes of it. Times are seconds since 1970.
 SELECT f.family_id, f.ended_at IS NOT NULL AS ended, d.device_id, d.user_id,

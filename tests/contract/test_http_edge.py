@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from structlog.testing import capture_logs
 
+from api.app import create_app
 from api.problems import PROBLEMS
 from projections.errors import DatabaseUnavailable
 from tests.edge import PASSWORD, Edge, Person
@@ -53,6 +54,20 @@ async def test_head_is_get_without_the_body(edge: Edge, bob: Person) -> None:
     get, head = await edge.client.get("/health/live"), await edge.client.head("/health/live")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+async def test_head_sends_no_byte_of_the_body(edge: Edge) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "HEAD", "path": "/health/live", "root_path": "", "query_string": b"", "headers": []}
+    await create_app(edge.service)(scope, receive, send)
+    assert sent[-1]["body"] == b""
 
 
 async def test_every_answer_has_a_request_id_and_problems_repeat_it(edge: Edge) -> None:
@@ -221,6 +236,8 @@ async def test_while_postgresql_is_away_known_recipients_still_get_mail(
         broken.setattr(edge.database, "connection", away)
         broken.setattr(edge.database, "transaction", away)
         broken.setattr(edge.database, "snapshot", away)
+        short = await bob.get("/messages/sync")
+        assert (short.status_code, short.json()["code"]) == (503, "projection_behind")
         assert (await alice.send(bob, "plain")).status_code == 202
         assert (await alice.send(bob, "keyed", key="k")).status_code == 202
         unknown = await bob.send(alice, "x")
