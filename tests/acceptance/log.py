@@ -45,15 +45,16 @@ def lifecycle(service: Service) -> list[Written]:
 
 
 async def _read(kafka: str, topic: str, starts: Mapping[int, int] | None, count: int | None) -> list[Written]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="none")
+    """From these offsets by partition (None: all partitions from the start) to the end as it is now, or `count` records."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
     async with asyncio.timeout(_READ_SECONDS), consumer:
-        if starts is None:
-            await consumer.topics()  # fetches metadata of all topics
-            starts = dict.fromkeys(consumer.partitions_for_topic(topic) or (), 0)
-        places = {TopicPartition(topic, partition): start for partition, start in starts.items()}
-        consumer.assign(list(places))
-        for partition, start in places.items():
-            consumer.seek(partition, start)
+        places = consumer.assignment()
+        if starts is not None:
+            places = {place for place in places if place.partition in starts}
+            consumer.pause(*(consumer.assignment() - places))
+            for place in places:
+                consumer.seek(place, starts[place.partition])
+        assert places, f"{topic} has no partitions"
         ends = await consumer.end_offsets(list(places))
         found: list[Written] = []
         while (count is None or len(found) < count) and await _left(consumer, ends):

@@ -108,9 +108,8 @@ class Service:
         return str(self.facts["kafka"])
 
     def process(self, name: str) -> psutil.Process:
-        """The running process of a role or a server: api, processor, projector, kafka or postgres."""
-        rows = json.loads((self.data / "children.json").read_text())
-        return psutil.Process(next(row["pid"] for row in rows if row["name"] == name))
+        """The process of a role or a server (api, processor, projector, kafka, postgres), after any restart under way."""
+        return soon(lambda: self._running(name), START_SECONDS, f"{name} runs")
 
     def logs(self) -> list[Path]:
         """All that it has written for people: what the processes log and what `up` prints."""
@@ -165,6 +164,15 @@ class Service:
     def becomes_healthy(self, within: float = 60.0) -> None:
         """Wait until it is well by itself."""
         soon(self.healthy, within, f"{self.home} is healthy")
+
+    def _running(self, name: str) -> psutil.Process | None:
+        rows = json.loads((self.data / "children.json").read_text())
+        for row in rows:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(row["pid"])
+                if row["name"] == name and process.status() != psutil.STATUS_ZOMBIE:
+                    return process
+        return None
 
     def _stands(self) -> bool:
         assert self._process is not None
