@@ -33,6 +33,7 @@ from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Quarantined
 from schemas.shapes import Shape
+from schemas.writing import Write, writer_for
 
 Record = Fact | Push | Quarantined | PresenceRow
 Headers = list[tuple[str, bytes]]
@@ -76,6 +77,7 @@ class Encoded:
 class _Kind:
     schema: Any
     shape: Shape[Any]
+    write: Write
     prefix: bytes
     headers: Headers
 
@@ -94,15 +96,12 @@ def single_object_prefix(schema: Any) -> bytes:
 def encode(record: Record) -> Encoded:
     """Key, value and headers of a record; see `key_of` for what its key is."""
     kind = _KINDS[type(record)]
-    body = io.BytesIO()
-    body.write(kind.prefix)
-    fastavro.schemaless_writer(body, kind.schema, kind.shape.datum(record))
     headers = [
         *kind.headers,
         ("ce_id", str(record.event_id).encode()),
         ("ce_source", b"/restante/" + record.producer.encode()),
     ]
-    return Encoded(key_of(record), body.getvalue(), headers)
+    return Encoded(key_of(record), kind.prefix + kind.write(record), headers)
 
 
 def decode(value: bytes | None) -> Record:
@@ -151,7 +150,7 @@ def _why_unknown(value: bytes) -> str:
 def _kind(cls: type[Any], name: str) -> _Kind:
     schema = load_schema(name)
     headers = [("ce_specversion", b"1.0"), ("ce_type", type_name(cls).encode())]
-    return _Kind(fastavro.parse_schema(schema), Shape(cls), single_object_prefix(schema), headers)
+    return _Kind(fastavro.parse_schema(schema), Shape(cls), writer_for(schema), single_object_prefix(schema), headers)
 
 
 _KINDS = {cls: _kind(cls, name) for cls, name in SCHEMA_OF.items()}
