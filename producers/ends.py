@@ -38,6 +38,7 @@ class Ends:
         """Partition -> offset after its last readable record. Raises `LogUnavailable` within DEADLINE_SECONDS."""
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._under_way))
+            self._next.add_done_callback(_noticed)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 return await asyncio.shield(self._next)
@@ -113,3 +114,9 @@ class Ends:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+
+def _noticed(question: "asyncio.Task[Mapping[int, int]]") -> None:
+    """Take note of a failure also where all who asked have stopped waiting; else asyncio prints a stack trace for it."""
+    if not question.cancelled():
+        question.exception()
