@@ -69,6 +69,10 @@ class Accounts:
         """The account with this id."""
         return await self._database.one(AccountRow, _SQL["recipient_by_id"], user_id=user_id)
 
+    async def anybody(self) -> AccountRow | None:
+        """Some account that can receive, if there is one: enough to try a master key on."""
+        return await self._database.one(AccountRow, _SQL["any_recipient"])
+
     async def device(self, user_id: UUID, label: str, new_id: UUID) -> UUID:
         """The account's device of this label, committed; `new_id` becomes its id where there is none yet."""
         await self._database.run(_SQL["create_device"], device_id=new_id, user_id=user_id, label=label)

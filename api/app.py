@@ -30,6 +30,7 @@ from api.passwords import Passwords
 from api.resource import Edge, Operation, Resource
 from api.routes import health_operations, public_operations
 from api.secrets import Secrets
+from api.signup import SignUp
 from api.statuses import MessageStatuses
 from api.tokens import AccessTokens
 from producers.log import EventLog
@@ -42,7 +43,8 @@ from schemas.metrics import REGISTRY
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
-    process in the facts that are written; `clock` gives seconds since the epoch."""
+    process in the facts that are written; `signup` says whether POST /accounts is open;
+    `public_url` is where users find the service, if it is not where it listens; `clock` gives seconds since the epoch."""
 
     log: EventLog
     database: Database
@@ -53,6 +55,8 @@ class Parts:
     producer: str
     access_ttl: float = 900.0
     refresh_ttl: float = 365 * 86400.0
+    signup: bool = True
+    public_url: str | None = None
     phase: Phase = field(default_factory=Phase)
     clock: Callable[[], float] = time
 
@@ -80,11 +84,11 @@ class Service:
         directory = Directory(accounts, master, parts.log.partitions)
         freshness = Freshness(parts.log, parts.progress)
         self.logins = Logins(
+            sign_up=SignUp(accounts=accounts, passwords=self.passwords, master=master) if parts.signup else None,
             accounts=accounts,
             database=parts.database,
             passwords=self.passwords,
             tokens=self.tokens,
-            master=master,
             log=parts.log,
             producer=parts.producer,
             refresh_ttl=parts.refresh_ttl,
@@ -130,7 +134,7 @@ def create_app(service: Service) -> Starlette:
         statuses=service.statuses,
         health=service.health,
     )
-    described = answer(openapi.document(operations, version("restante")), headers=(_FIVE_MINUTES,))
+    described = answer(openapi.document(operations, version("restante"), service.parts.public_url), headers=(_FIVE_MINUTES,))
 
     async def describe(call: Call) -> Answer:
         """GET /openapi.json."""

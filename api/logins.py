@@ -11,11 +11,11 @@ import msgspec
 from api.accounts import Accounts, RefreshRow, add_token, end_family, shown_token, use_token
 from api.calls import Answer, Call, answer
 from api.ids import new_id
-from api.keys import MasterKey
-from api.models import Account, Jwks, Login, NewAccount, Refresh, Tokens
+from api.models import Jwks, Login, NewAccount, Refresh, Tokens
 from api.outages import asking_accounts, log_away
-from api.passwords import Passwords
+from api.passwords import Passwords, check_password
 from api.problems import Problem, invalid
+from api.signup import SignUp
 from api.tokens import AccessTokens
 from producers.log import EventLog, LogUnavailable
 from projections.database import Database
@@ -33,46 +33,39 @@ _REFRESH = msgspec.json.Decoder(Refresh)
 
 
 class Logins:
-    """The handlers. `clock` gives seconds since the epoch, `refresh_ttl` is seconds from a refresh token's last use."""
+    """The handlers. Without `sign_up` nobody signs up here. `clock` gives seconds since the epoch, `refresh_ttl` is seconds
+    from a refresh token's last use."""
 
     def __init__(
         self,
         *,
+        sign_up: SignUp | None,
         accounts: Accounts,
         database: Database,
         passwords: Passwords,
         tokens: AccessTokens,
-        master: MasterKey,
         log: EventLog,
         producer: str,
         refresh_ttl: float,
         clock: Callable[[], float],
     ) -> None:
+        self._sign_up = sign_up
         self._accounts = accounts
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
-        self._master = master
         self._log = log
         self._producer = producer
         self._refresh_ttl = refresh_ttl
         self._clock = clock
 
     async def sign_up(self, call: Call) -> Answer:
-        """POST /accounts. The key commits with the account, so no account is ever without one."""
+        """POST /accounts."""
+        if self._sign_up is None:
+            raise Problem("signup_closed", "Accounts are made by the operator of this service. Ask them for one.")
         asked = await call.body(_NEW_ACCOUNT, SMALL_BODY)
-        check_password(asked.password)
-        user_id = new_id()
         with asking_accounts():
-            made = not await self._accounts.taken(asked.name) and await self._accounts.create(
-                user_id=user_id,
-                name=asked.name,
-                password_hash=await self._passwords.hash(asked.password),
-                wrapped_key=self._master.make(user_id),
-            )
-        if not made:
-            raise Problem("name_taken", "Names are given once and never again. Choose another.")
-        return answer(Account(user_id, asked.name), 201)
+            return answer(await self._sign_up.make(asked), 201)
 
     async def log_in(self, call: Call) -> Answer:
         """POST /tokens. The device is committed, then in the log, and only then its tokens are given."""
@@ -154,14 +147,6 @@ def judge_refresh(row: RefreshRow, now: float) -> Problem | None:
     if row.expires <= now:
         return Problem("token_expired", "This refresh token has expired. Log in again.")
     return None
-
-
-def check_password(password: str) -> None:
-    """8 to 1024 bytes, none of them NUL. Raises `Problem`."""
-    if not 8 <= len(password.encode()) <= 1024:
-        raise invalid("password", "must have 8 to 1024 bytes in UTF-8")
-    if "\0" in password:
-        raise invalid("password", "must not contain U+0000")
 
 
 def check_printable(field: str, text: str) -> None:

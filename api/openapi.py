@@ -13,12 +13,12 @@ from api.resource import Operation
 REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
-_HEADERS: Final = {"401": ("WWW-Authenticate",), "503": ("Retry-After",)}
+_HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
 
 
-def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
-    """The OpenAPI document of these operations."""
+def document(operations: Sequence[Operation], version: str, public_url: str | None = None) -> dict[str, Any]:
+    """The OpenAPI document of these operations. Without `public_url` they are where the document was found."""
     types = [ProblemDetails, *(kind for row in operations for kind in _types(row))]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(types, schemas, strict=True))
@@ -29,6 +29,7 @@ def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
         {
             "openapi": "3.1.0",
             "info": {"title": "Restante", "version": version, "description": "Offline message delivery on an event log."},
+            **({"servers": [{"url": public_url}]} if public_url else {}),
             "paths": paths,
             "components": {
                 "schemas": {name: schema for name, schema in components.items() if not name.endswith("Query")},

@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 
-from api.problems import Problem
+from api.problems import Problem, invalid
 
 T = TypeVar("T")
 
@@ -62,6 +62,14 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._asked -= 1
+
+
+def check_password(password: str) -> None:
+    """8 to 1024 bytes, none of them NUL. Raises `Problem`."""
+    if not 8 <= len(password.encode()) <= 1024:
+        raise invalid("password", "must have 8 to 1024 bytes in UTF-8")
+    if "\0" in password:
+        raise invalid("password", "must not contain U+0000")
 
 
 def _hash_of_nobody() -> str:

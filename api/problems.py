@@ -1,5 +1,6 @@
 """Every way in which a call can be refused: one closed table, written as RFC 9457 problem details."""
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -15,15 +16,19 @@ Code = Literal[
     "token_revoked",
     "token_reused",
     "bad_credentials",
+    "signup_closed",
     "not_found",
     "message_unknown",
     "recipient_unknown",
     "method_not_allowed",
     "name_taken",
+    "mailbox_full",
+    "sender_share_full",
     "body_too_large",
     "unsupported_media_type",
     "invalid_request",
     "idempotency_conflict",
+    "rate_limited",
     "internal_error",
     "log_unavailable",
     "directory_unavailable",
@@ -49,15 +54,19 @@ PROBLEMS: Final[dict[Code, Kind]] = {
     "token_revoked": Kind(401, "The token has been revoked"),
     "token_reused": Kind(401, "The refresh token was used before"),
     "bad_credentials": Kind(401, "Name and password do not match"),
+    "signup_closed": Kind(403, "Nobody can sign up here"),
     "not_found": Kind(404, "There is nothing here"),
     "message_unknown": Kind(404, "There is no such message for you"),
     "recipient_unknown": Kind(404, "There is no such recipient"),
     "method_not_allowed": Kind(405, "This path does not take that method"),
     "name_taken": Kind(409, "The name is taken"),
+    "mailbox_full": Kind(409, "The recipient's mailbox is full"),
+    "sender_share_full": Kind(409, "The recipient's mailbox takes no more from this sender"),
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body must be JSON"),
     "invalid_request": Kind(422, "The request does not say what it must"),
     "idempotency_conflict": Kind(422, "The idempotency key belongs to another content"),
+    "rate_limited": Kind(429, "Too many requests"),
     "internal_error": Kind(500, "The service failed"),
     "log_unavailable": Kind(503, "The log is out of reach"),
     "directory_unavailable": Kind(503, "The accounts are out of reach"),
@@ -77,7 +86,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 class Problem(Exception):
     """The call is refused, with a code of the table. `outcome` says of a write whether it can have happened; `message_id`
-    goes along where that is unknown."""
+    goes along where that is unknown. `wait` is after how many seconds asking again can help."""
 
     def __init__(
         self,
@@ -89,6 +98,7 @@ class Problem(Exception):
         message_id: str | None = None,
         allow: str | None = None,
         results: list[Any] | None = None,
+        wait: float = 0.0,
     ) -> None:
         super().__init__(code)
         self.code: Code = code
@@ -98,6 +108,7 @@ class Problem(Exception):
         self.message_id = message_id
         self.allow = allow
         self.results = results
+        self.wait = wait
 
     @property
     def status(self) -> int:
@@ -123,8 +134,9 @@ class Problem(Exception):
         """The headers that go with it, without the media type. Retry-After has jitter, so that clients come back spread."""
         if self.status == 401:
             return [(b"www-authenticate", _challenge(self.code))]
-        if self.status == 503:
-            return [(b"retry-after", b"%d" % random.randint(1, 5))]  # noqa: S311 (spreads load, guards nothing)
+        if self.status in (429, 503):
+            seconds = math.ceil(self.wait) + random.randint(1, 5)  # noqa: S311 (spreads load, guards nothing)
+            return [(b"retry-after", b"%d" % seconds)]
         if self.allow is not None:
             return [(b"allow", self.allow.encode())]
         return []

@@ -157,7 +157,7 @@ def public_operations(
             secured=False,
             body=models.NewAccount,
             answers={201: models.Account},
-            problems=("name_taken", "directory_unavailable", "overloaded"),
+            problems=("signup_closed", "name_taken", "directory_unavailable", "overloaded"),
         ),
         Operation(
             method="POST",

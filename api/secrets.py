@@ -31,8 +31,8 @@ class Secrets:
         """From their texts: PEM (PKCS #8, several after each other), base64 with commas, base64. Raises `SecretsError`."""
         return cls(
             token_keys=_token_keys(token_key),
-            cursor_keys=tuple(_key(text, "cursor key") for text in cursor_keys.split(",")),
-            master_key=_key(master_key, "master key"),
+            cursor_keys=tuple(read_key(text, "cursor key") for text in cursor_keys.split(",")),
+            master_key=read_key(master_key, "master key"),
         )
 
 
@@ -65,7 +65,8 @@ def _token_key(block: str) -> Ed25519PrivateKey:
     return key
 
 
-def _key(text: str, name: str) -> bytes:
+def read_key(text: str, name: str) -> bytes:
+    """A key of KEY_BYTES from its base64. Raises `SecretsError`, which calls it `name`."""
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except binascii.Error as error:

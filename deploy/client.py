@@ -23,6 +23,7 @@ _ATTEMPTS = 4
 _REMEDIES: Mapping[str, str] = {
     "bad_credentials": "check name and password; `restante login NAME --create` makes an account",
     "name_taken": "choose another name, or log in without --create",
+    "signup_closed": "ask the operator of the service for an account",
     "recipient_unknown": "check the name of the recipient",
     "token_missing": "run `restante login`",
     "token_invalid": "run `restante login`",
@@ -31,6 +32,7 @@ _REMEDIES: Mapping[str, str] = {
     "message_unknown": "check the id, and that you are its sender or recipient",
     "rate_limited": "wait a little and send again",
     "mailbox_full": "the recipient has to sync first",
+    "sender_share_full": "the recipient has to sync first",
     "log_unavailable": "see `restante status`; the same command again is safe",
 }
 

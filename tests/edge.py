@@ -22,7 +22,8 @@ from schemas.topics import LIFECYCLE
 
 PASSWORD = "correct horse battery"
 PARTITIONS = 4
-SECRETS = Secrets.read(token_key=make_token_key(), cursor_keys=make_key(), master_key=make_key())
+MASTER_KEY = make_key()
+SECRETS = Secrets.read(token_key=make_token_key(), cursor_keys=make_key(), master_key=MASTER_KEY)
 
 
 class Clock:
@@ -117,8 +118,10 @@ class Fold:
 
 
 @asynccontextmanager
-async def running(database_url: str, *, log: MemoryLog | None = None, clock: Clock | None = None) -> AsyncIterator[Edge]:
-    """An edge with its projector. Several may share a database and a log, as API processes do."""
+async def running(
+    database_url: str, *, log: MemoryLog | None = None, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Edge]:
+    """An edge with its projector. Several may share a database and a log, as API processes do. `settings` are of `Parts`."""
     clock, processor = clock or Clock(), {"members": 1, "seconds": 0.0}
 
     async def processor_lag() -> dict[str, Any]:
@@ -138,6 +141,7 @@ async def running(database_url: str, *, log: MemoryLog | None = None, clock: Clo
             processor_lag=processor_lag,
             producer="api/test",
             clock=clock,
+            **settings,
         )
         service = await stack.enter_async_context(Service(parts))
         fold = Fold(log, database)

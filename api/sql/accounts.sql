@@ -23,6 +23,11 @@ WHERE name = ANY(%(names)s) AND erased_at IS NULL AND wrapped_key IS NOT NULL;
 SELECT user_id, name, wrapped_key FROM accounts.accounts
 WHERE user_id = %(user_id)s AND erased_at IS NULL AND wrapped_key IS NOT NULL;
 
+-- name: any_recipient
+-- The same for whichever account is found first.
+SELECT user_id, name, wrapped_key FROM accounts.accounts
+WHERE erased_at IS NULL AND wrapped_key IS NOT NULL LIMIT 1;
+
 -- name: create_device
 -- The device of this label, unless the account has one.
 INSERT INTO accounts.devices (device_id, user_id, label)

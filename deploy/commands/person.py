@@ -40,7 +40,7 @@ def login(
 ) -> None:
     """Log in, and keep the tokens in the configuration directory (~/.config/restante), readable by you only."""
     service = the_service()
-    password = _password(password_stdin, create)
+    password = ask_password(password_stdin, confirm=create)
     if create:
         client.sign_up(service, name, password)
     label = device or f"shell on {socket.gethostname()}"[:64]
@@ -53,12 +53,13 @@ def login(
         say(f"{name} is logged in at {service.url} as device “{label}”")
 
 
-def _password(from_stdin: bool, create: bool) -> str:
+def ask_password(from_stdin: bool, *, confirm: bool) -> str:
+    """A password from the terminal, or the first line of standard input. Misconfigured where there is neither."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise Misconfigured("there is no terminal to ask for the password. Give it with --password-stdin")
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=create))
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm))
 
 
 def send(

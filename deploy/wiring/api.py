@@ -43,6 +43,8 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 producer=process.producer("api"),
                 access_ttl=settings.access_ttl,
                 refresh_ttl=settings.refresh_ttl,
+                signup=settings.signup == "open",
+                public_url=settings.public_url,
                 phase=phase,
             )
             async with (

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from api.batches import messages_of
 from api.calls import Call, ClientGone, decoded
 from api.contents import content_of_message, idempotency_key
-from api.logins import check_password, check_printable
+from api.logins import check_printable
 from api.models import BatchMessage, IdList, NewAccount, NewMessage, SyncQuery
+from api.passwords import check_password
 from api.problems import Problem
 from api.sealing import parts_of
 
