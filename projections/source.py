@@ -186,16 +186,18 @@ def _hold(consumer: AIOKafkaConsumer, unplaced: set[int], partitions: Iterable[T
 async def _stopped(consumer: AIOKafkaConsumer) -> None:
     """Leave the group, but never wait for a broker that is away.
 
-    In a task of its own: ending a fetch that waits for a broker makes aiokafka's `stop` raise CancelledError, which here would
-    end the projector.
+    In a task of its own: ending a fetch that waits for a broker makes aiokafka's `stop` raise CancelledError, which here
+    would end the projector. Either way `stop` has then not come to its last step, closing the connections (and the task that
+    keeps reconnecting them), so that is done here.
     """
     stopping = asyncio.create_task(consumer.stop())
     await asyncio.wait({stopping}, timeout=STOP_SECONDS)
     if not stopping.done():
         stopping.cancel()
-        log.warning("the consumer did not stop in order: no answer within %s s", STOP_SECONDS)
-    elif stopping.cancelled() or stopping.exception():
-        log.warning("the consumer did not stop in order")
+        await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not stopping.done() or stopping.cancelled() or stopping.exception():
+        log.warning("the consumer did not stop in order; closing its connections")
+        await consumer._client.close()
 
 
 def _raw(record: Any) -> Raw:
