@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -46,6 +47,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "gateway": "a gateway process",
     "migration": "a migration's name",
 }
+REPEAT_SECONDS: Final = 10.0
+_REMEMBERED: Final = 500
 _NOISY: Final = ("aiokafka", "faust", "mode", "kafka", "asyncio", "uvicorn", "psycopg")
 
 
@@ -84,12 +87,35 @@ def configure(level: str, role: str) -> None:
             ],
         )
     )
+    handler.addFilter(Sparing())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(threshold)
     for name in _NOISY:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(True)
+
+
+class Sparing(logging.Filter):
+    """Lets a library say the same thing once in `REPEAT_SECONDS`: while a server is away aiokafka writes a hundred lines a
+    second. Our own lines all pass. The same thing is the same words before anything was put into them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        if record.name.partition(".")[0] not in _NOISY:
+            return True
+        now, words = self._clock(), (record.name, str(record.msg)[:200])
+        if now < self._said.get(words, now):
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[words] = now + REPEAT_SECONDS
+        return True
 
 
 class _Named:

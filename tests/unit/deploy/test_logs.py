@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.logs import FIELDS, known_fields_only
+from deploy.logs import FIELDS, REPEAT_SECONDS, Sparing, known_fields_only
 
 ROOT = Path(__file__).parents[3]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -61,3 +62,19 @@ except ValueError:
     }
     assert (second["event"], second["role"]) == ("a library says so", "api")
     assert "ValueError: wrong" in third["exception"]
+
+
+def test_a_library_repeats_itself_only_after_a_while_and_we_as_often_as_we_like() -> None:
+    now = [0.0]
+    sparing = Sparing(clock=lambda: now[0])
+
+    def written(name: str, words: str, *put_in: object) -> bool:
+        return sparing.filter(logging.LogRecord(name, logging.ERROR, "x.py", 1, words, put_in, None))
+
+    assert [written("aiokafka.conn", "Unable to connect to %s", port) for port in range(3)] == [True, False, False]
+    assert written("aiokafka.conn", "Something else")
+    assert written("aiokafka.client", "Unable to connect to %s", 1)
+    assert [written("producers.kafka", "producer_not_reopened") for _ in range(3)] == [True, True, True]
+    now[0] = REPEAT_SECONDS
+    assert [written("aiokafka.conn", "Unable to connect to %s", port) for port in range(2)] == [True, False]
+    assert sum(written("aiokafka.conn", f"made of parts {number}") for number in range(2000)) == 2000
