@@ -23,6 +23,8 @@ PATIENCE = 5
 """How often in a row a partition may come with a gap before it counts as a hole in the log."""
 
 _PAUSE_SECONDS = 0.02
+PACE_SECONDS = 0.005
+"""From one fetch that brought something to the next at the least: what comes meanwhile makes fewer, longer runs."""
 
 
 class RunConsumer(Consumer):
@@ -36,6 +38,7 @@ class RunConsumer(Consumer):
         self._lifecycle = self.transport.lifecycle
         self._room = asyncio.Event()
         self._gaps: dict[int, int] = {}
+        self._fetched = 0.0
 
     def finish(self, run: Run) -> None:
         """All that a run asked for is in the log: its records need not be read again."""
@@ -64,7 +67,10 @@ class RunConsumer(Consumer):
             if not wanted:
                 await self._wait_for_room(timeout)
                 return {}
+        await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))
         fetched = await super()._getmany(wanted, timeout)
+        if fetched:
+            self._fetched = self.loop.time()
         return {tp: [records] if tp.topic == self._lifecycle else records for tp, records in fetched.items()}
 
     async def _wait_for_room(self, timeout: float) -> None:

@@ -45,6 +45,9 @@ Quarantine = Callable[[Quarantined], Awaitable[object]]
 
 MOST_RECORDS: Final = 2_000
 WAIT_SECONDS: Final = 0.5
+PACE_SECONDS: Final = 0.01
+"""From one transaction to the next at the least. A broker that flushes partition by partition hands out records a few at a
+time; what comes meanwhile shares a transaction. The first one after a rest does not wait."""
 MEASURE_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 30.0
 BACK_OFF_SECONDS: Final = (0.1, 5.0)
@@ -124,12 +127,14 @@ class Projector:
 
     async def _follow(self, source: LogSource) -> None:
         """Take and fold until something goes wrong."""
-        measured = heard = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        measured = heard = clock()
         while True:
             if waiting := source.unplaced():
                 await self._place(source, waiting)
+            await asyncio.sleep(max(0.0, heard + PACE_SECONDS - clock()))
             taken = await source.take(MOST_RECORDS, WAIT_SECONDS)
-            now = asyncio.get_running_loop().time()
+            now = clock()
             if taken:
                 heard = now
                 await self._fold(taken, source.partitions())
