@@ -161,10 +161,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DeployError as error:
         _say(str(error))
         return 3
-    except (Exception, ExceptionGroup) as error:
-        _progress.print_exception(show_locals=False) if sys.stderr.isatty() else _say(f"broke off: {error!r}")
+    except Exception as error:
+        _say(f"broke off: {_reason(error)!r}")
+        for note in getattr(error, "__notes__", ()):
+            _say(note)
         return 1
     return 130
+
+
+def _reason(error: BaseException) -> BaseException:
+    return _reason(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":

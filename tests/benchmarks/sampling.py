@@ -18,7 +18,7 @@ from tests.benchmarks.service import PYTHON_ROLES
 _RATE = 200
 _SECONDS = 60
 _SHOWN = 25
-_EVERYTHING = 0.7  # what is in more of the samples than that only frames the rest
+_FRAMES_OF_ALL = ("<frozen", "typer/", "click/", "rich/", "threading.py", "deploy/cli", "deploy/wiring", "mode/", "<string>")
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(?::\d+)?\)$")
 
 
@@ -98,7 +98,7 @@ def _described(role: str, stacks: Sequence[str], wall: float) -> str:
     lines.append(f"  {'own':>6} {'whole':>6}  function, by own time")
     lines += [f"  {count / total:6.1%} {whole[name] / total:6.1%}  {name}" for name, count in own.most_common(_SHOWN)]
     lines.append(f"  {'own':>6} {'whole':>6}  function, by whole time")
-    below = [(name, count) for name, count in whole.most_common() if count < _EVERYTHING * total][: 2 * _SHOWN]
+    below = [pair for pair in whole.most_common() if not pair[0].split(" ", 1)[1].startswith(_FRAMES_OF_ALL)][: 2 * _SHOWN]
     lines += [f"  {own[name] / total:6.1%} {count / total:6.1%}  {name}" for name, count in below]
     return "\n".join(lines)
 

@@ -48,12 +48,19 @@ class Running:
 
 @asynccontextmanager
 async def restante() -> AsyncIterator[Running]:
-    """The whole service by `restante up`, without rate limits. DeployError where it cannot be started."""
+    """The whole service by `restante up`, without rate limits. DeployError where it cannot be started.
+
+    Where the caller's part fails the roles' logs are kept, and a note at the exception says where.
+    """
     with _directory("restante") as directory:
         up = _Up(directory)
         async with _launched(up, _START_SECONDS) as child:
             try:
                 yield Running("restante", up.port, lambda: up.roles(child.pid))
+            except Exception as error:
+                kept = shutil.copytree(up.data / "logs", tempfile.mkdtemp(prefix="bench-logs-"), dirs_exist_ok=True)
+                error.add_note(f"the logs of the roles are kept in {kept}")
+                raise
             finally:
                 await child.stop(_STOP_SECONDS)
                 remove(up.data / "postgres")
