@@ -23,10 +23,12 @@ from api.health import HealthCalls, Phase, ProcessorLag
 from api.intake import Intake
 from api.keys import MasterKey
 from api.lag import LagWatch
+from api.limits import Limits
 from api.logins import Logins
 from api.mailbox import Mailbox
 from api.messages import Messages
 from api.passwords import Passwords
+from api.quota import Quota
 from api.resource import Edge, Operation, Resource
 from api.routes import health_operations, public_operations
 from api.secrets import Secrets
@@ -43,7 +45,8 @@ from schemas.metrics import REGISTRY
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
-    process in the facts that are written; `signup` says whether POST /accounts is open;
+    process in the facts that are written; `signup` says whether POST /accounts is open, `mailbox_quota` how many
+    messages that no device has acknowledged an account may hold;
     `public_url` is where users find the service, if it is not where it listens; `clock` gives seconds since the epoch."""
 
     log: EventLog
@@ -56,6 +59,8 @@ class Parts:
     access_ttl: float = 900.0
     refresh_ttl: float = 365 * 86400.0
     signup: bool = True
+    limits: Limits = field(default_factory=Limits)
+    mailbox_quota: int = 100_000
     public_url: str | None = None
     phase: Phase = field(default_factory=Phase)
     clock: Callable[[], float] = time
@@ -78,7 +83,7 @@ class Service:
         self.parts = parts
         self.passwords = Passwords()
         self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock)
-        self.edge = Edge(self.tokens)
+        self.edge = Edge(self.tokens, parts.limits)
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
         accounts, master = Accounts(parts.database), MasterKey(parts.secrets.master_key)
         directory = Directory(accounts, master, parts.log.partitions)
@@ -94,8 +99,17 @@ class Service:
             refresh_ttl=parts.refresh_ttl,
             clock=parts.clock,
         )
-        intake = Intake(log=parts.log, reads=parts.reads, lag=self.lag, producer=parts.producer, clock=parts.clock)
-        self.messages = Messages(directory=directory, intake=intake)
+        self.quota = Quota(reads=parts.reads, freshness=freshness, progress=parts.progress, most=parts.mailbox_quota)
+        intake = Intake(
+            log=parts.log,
+            reads=parts.reads,
+            quota=self.quota,
+            limits=parts.limits,
+            lag=self.lag,
+            producer=parts.producer,
+            clock=parts.clock,
+        )
+        self.messages = Messages(directory=directory, intake=intake, limits=parts.limits)
         self.mailbox = Mailbox(
             log=parts.log,
             reads=parts.reads,
@@ -117,6 +131,7 @@ class Service:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.passwords)
             await stack.enter_async_context(self.lag)
+            await stack.enter_async_context(self.quota)
             self._open = stack.pop_all()
         self.parts.phase.started = True
         return self
@@ -154,7 +169,13 @@ def create_admin_app(service: Service) -> Starlette:
         return Answer(200, generate_latest(REGISTRY), (PRIVATE,), CONTENT_TYPE_LATEST.encode())
 
     exposed = Operation(
-        method="GET", path="/metrics", handler=metrics, summary="Metrics for Prometheus", secured=False, answers={200: None}
+        method="GET",
+        path="/metrics",
+        handler=metrics,
+        summary="Metrics for Prometheus",
+        secured=False,
+        rate=None,
+        answers={200: None},
     )
     return _application(service, [*health_operations(service.health), exposed])
 

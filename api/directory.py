@@ -8,21 +8,24 @@ from uuid import UUID
 
 from api.accounts import AccountRow, Accounts
 from api.keys import AccountKeys, MasterKey
+from api.room import Room
 from schemas.partitions import partition_for
 
 REMEMBERED: Final = 20_000
 
 
 class Recipient:
-    """An account that can receive: where its facts go, and what its bodies are sealed under."""
+    """An account that can receive: where its facts go, what its bodies are sealed under, and the room in its mailbox once
+    that was asked for."""
 
-    __slots__ = ("keys", "name", "partition", "user_id")
+    __slots__ = ("keys", "name", "partition", "room", "user_id")
 
     def __init__(self, user_id: UUID, name: str, partition: int, keys: AccountKeys) -> None:
         self.user_id = user_id
         self.name = name
         self.partition = partition
         self.keys = keys
+        self.room: Room | None = None
 
 
 class Directory:
@@ -67,6 +70,9 @@ class Directory:
         return recipient.keys if recipient else None
 
     def _remember(self, row: AccountRow) -> Recipient:
+        known = self._by_id.get(row.user_id)
+        if known is not None:  # two calls asked at once; there is one account, and one room in its mailbox
+            return known
         keys = self._master.unwrap(row.user_id, row.wrapped_key)
         recipient = Recipient(row.user_id, row.name, partition_for(row.user_id, self._partitions), keys)
         self._by_name[row.name] = recipient

@@ -8,9 +8,12 @@ from uuid import UUID
 from api.directory import Recipient
 from api.ids import new_id
 from api.lag import LagWatch
+from api.limits import Limits
 from api.outages import log_away
 from api.problems import Problem
+from api.quota import Quota
 from api.replays import Became, Replays, Storing, judged
+from api.room import Room
 from api.sealing import digest_of, keyed_id, seal
 from api.tokens import Principal
 from producers.log import EventLog, LogUnavailable
@@ -38,16 +41,29 @@ Outcome = tuple[UUID, int, bool] | Problem
 class Intake:
     """Seals and appends. `clock` gives seconds since the epoch."""
 
-    def __init__(self, *, log: EventLog, reads: Reads, lag: LagWatch, producer: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        reads: Reads,
+        quota: Quota,
+        limits: Limits,
+        lag: LagWatch,
+        producer: str,
+        clock: Callable[[], float],
+    ) -> None:
         self._log = log
         self._reads = reads
+        self._quota = quota
+        self._limits = limits
         self._lag = lag
         self._producer = producer
         self._clock = clock
         self._replays = Replays()
 
     async def store_one(self, who: Principal, draft: Draft) -> tuple[UUID, int, bool]:
-        """Append one draft, on the short way if it has no key, as nearly every message. Raises `Problem`."""
+        """Append one draft, on the short way if it has no key, as nearly every message; that one is counted against the rate
+        already. Raises `Problem`."""
         if draft.key is not None:
             (became,) = await self.store(who, [draft])
             if isinstance(became, Problem):
@@ -55,22 +71,31 @@ class Intake:
             return became
         if self._lag.overloaded:
             raise _overloaded()
-        fact, started = self._fact(who, draft), perf_counter()
+        sender, room = who.user.int, draft.recipient.room
+        if room is None or not room.take(sender):
+            room = await self._quota.reserve(draft.recipient, sender)
+        offset, rejected = None, False
         try:
+            fact, started = self._fact(who, draft), perf_counter()
             appended = await self._log.append(fact, partition=draft.recipient.partition)
+            offset = appended.offset
         except LogUnavailable as error:
+            rejected = error.outcome == "rejected"
             raise log_away(error, str(fact.message_id)) from error
+        finally:
+            room.land(sender, offset, rejected=rejected)
         APPEND_SECONDS.observe(perf_counter() - started)
         MESSAGES_ACCEPTED.inc()
         return fact.message_id, appended.at_ms, False
 
     async def store(self, who: Principal, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Append what is new and recognise what is not; one outcome a draft, in their order."""
+        """Append what is new, as far as rate and quota let it, and recognise what is not; one outcome a draft, in their
+        order."""
         outcomes: list[Outcome | None] = [None] * len(drafts)
         waiting = await self._recognise(who, drafts, outcomes)
         new = [at for at, outcome in enumerate(outcomes) if outcome is None and at not in waiting]
         try:
-            await self._append_all(who, drafts, outcomes, new)
+            await self._store_new(who, drafts, outcomes, new)
         finally:
             self._settle(drafts, outcomes, new)
         for at, storing in waiting.items():
@@ -118,14 +143,34 @@ class Intake:
                 outcomes[at] = _replayed(drafts[at], judged(became, drafts[at].digest))
                 self._replays.end(message_id, became)
 
-    async def _append_all(
+    async def _store_new(
         self, who: Principal, drafts: Sequence[Draft], outcomes: list[Outcome | None], new: Sequence[int]
     ) -> None:
-        if not new:
-            return
+        allowed, refusal = self._limits.messages(who.user.int, len(new))
+        for at in new[allowed:]:
+            outcomes[at] = refusal
         if self._lag.overloaded:
-            for at in new:
+            for at in new[:allowed]:
                 outcomes[at] = _overloaded()
+            return
+        rooms: dict[int, Room] = {}
+        try:
+            for at in new[:allowed]:
+                try:
+                    rooms[at] = await self._quota.reserve(drafts[at].recipient, who.user.int)
+                except Problem as problem:
+                    outcomes[at] = problem
+            await self._append_all(who, drafts, outcomes, rooms)
+        finally:
+            for room in rooms.values():
+                room.land(who.user.int, None)
+
+    async def _append_all(
+        self, who: Principal, drafts: Sequence[Draft], outcomes: list[Outcome | None], rooms: dict[int, Room]
+    ) -> None:
+        """Append what has room. What the log answers for leaves `rooms`."""
+        new = list(rooms)
+        if not new:
             return
         facts, started = [self._fact(who, drafts[at]) for at in new], perf_counter()
         appended = await self._log.append_all(facts, partitions=[drafts[at].recipient.partition for at in new])
@@ -134,8 +179,10 @@ class Intake:
         for at, fact, became in zip(new, facts, appended, strict=True):
             if isinstance(became, LogUnavailable):
                 outcomes[at] = log_away(became, str(fact.message_id))
+                rooms.pop(at).land(who.user.int, None, rejected=became.outcome == "rejected")
             else:
                 outcomes[at] = (fact.message_id, became.at_ms, False)
+                rooms.pop(at).land(who.user.int, became.offset)
                 stored += 1
         MESSAGES_ACCEPTED.inc(stored)
 

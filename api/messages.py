@@ -12,10 +12,12 @@ from api.calls import PRIVATE, Answer, Call, answer
 from api.contents import checked_key, content_of_message, idempotency_key
 from api.directory import Directory, Recipient
 from api.intake import Draft, Intake
+from api.limits import Limits
 from api.models import Accepted, BatchAnswer, BatchMessage, NewMessage
 from api.outages import asking_accounts
 from api.problems import Problem
 from api.times import rfc3339
+from api.tokens import Principal
 
 ONE_ON_THE_WIRE: Final = 524_288
 """Bytes of one POST: the largest body with each byte as a JSON escape, and room for the rest."""
@@ -28,25 +30,32 @@ _ONE: Final = msgspec.json.Decoder(NewMessage)
 class Messages:
     """The handlers."""
 
-    def __init__(self, *, directory: Directory, intake: Intake) -> None:
+    def __init__(self, *, directory: Directory, intake: Intake, limits: Limits) -> None:
         self._directory = directory
+        self._limits = limits
         self._intake = intake
 
     async def post(self, call: Call) -> Answer:
-        """POST /messages."""
-        message = await call.body(_ONE, ONE_ON_THE_WIRE)
+        """POST /messages. With a key the rate is asked later: what is stored already is answered whatever the rate says."""
         key = idempotency_key(call.header(b"idempotency-key"))
+        if key is None:
+            self._limits.message(call.principal.user.int)
+        message = await call.body(_ONE, ONE_ON_THE_WIRE)
         content = content_of_message(message)
         recipient = self._directory.known(message.to)
         if recipient is None:
             recipient = await self._found(message.to)
+        if recipient is None:
+            if key is not None:
+                self._limits.message(call.principal.user.int)
+            raise _nobody()
         message_id, at_ms, replayed = await self._intake.store_one(call.principal, Draft(recipient, content, key))
         return _accepted(recipient.name, message_id, at_ms, replayed)
 
     async def batch(self, call: Call) -> Answer:
         """POST /messages/batch: each message on its own, those to one recipient in their order."""
         messages = messages_of(await call.raw_body(BATCH_ON_THE_WIRE))
-        drafts = await self._drafts(messages)
+        drafts = self._counted(call.principal, await self._drafts(messages))
         open_drafts = [draft for draft in drafts if isinstance(draft, Draft)]
         outcomes = iter(await self._intake.store(call.principal, open_drafts))
         results: list[Any] = []
@@ -62,12 +71,17 @@ class Messages:
             _refuse_if_log_away(results)
         return answer(BatchAnswer(accepted, len(results) - accepted, results), 202)
 
-    async def _found(self, name: str) -> Recipient:
+    async def _found(self, name: str) -> Recipient | None:
         with asking_accounts(outcome="rejected"):
-            recipient = (await self._directory.find([name])).get(name)
-        if recipient is None:
-            raise _nobody()
-        return recipient
+            return (await self._directory.find([name])).get(name)
+
+    def _counted(self, who: Principal, drafts: list[Draft | Problem]) -> list[Draft | Problem]:
+        """Count what is refused already against the rate, too. The others are counted once it is known that they are new."""
+        bad = [at for at, draft in enumerate(drafts) if isinstance(draft, Problem)]
+        allowed, refusal = self._limits.messages(who.user.int, len(bad))
+        for at in bad[allowed:]:
+            drafts[at] = refusal or drafts[at]
+        return drafts
 
     async def _drafts(self, messages: Sequence[BatchMessage | Problem]) -> list[Draft | Problem]:
         names = {message.to for message in messages if not isinstance(message, Problem)}

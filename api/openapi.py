@@ -13,6 +13,7 @@ from api.resource import Operation
 REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
+_COUNTED: Final[tuple[Code, ...]] = ("rate_limited",)
 _HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
 
@@ -83,7 +84,13 @@ def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _by_status(row: Operation) -> dict[int, list[Code]]:
-    codes = [*row.problems, *_EVERYWHERE, *(_SECURED if row.secured else ()), *(_WITH_BODY if row.body is not None else ())]
+    codes = [
+        *row.problems,
+        *_EVERYWHERE,
+        *(_SECURED if row.secured else ()),
+        *(_COUNTED if row.rate else ()),
+        *(_WITH_BODY if row.body is not None else ()),
+    ]
     found: dict[int, list[Code]] = {}
     for code in dict.fromkeys(codes):
         found.setdefault(PROBLEMS[code].status, []).append(code)

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -14,12 +14,14 @@ from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
 from api.calls import PRIVATE, Answer, Call, ClientGone
+from api.limits import Limits, address_of
 from api.models import NoQuery
 from api.problems import MEDIA_TYPE, Code, Problem
 from api.tokens import AccessTokens
 from schemas.metrics import HTTP_REQUESTS
 
 Handler = Callable[[Call], Awaitable[Answer]]
+Rate = Literal["requests", "messages", "sign_ups", "logins"]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that are counted under their own name."""
@@ -32,7 +34,8 @@ _encode = msgspec.json.Encoder().encode
 class Operation:
     """A row of the route table: what a call takes, who may make it, and every answer it gives (one model, or a
     tuple of those that are possible). `parts` are models that an answer refers to by name only,
-    `headers` the ones it takes with their meaning, `gives` those of a success."""
+    `headers` the ones it takes with their meaning, `gives` those of a success. `rate` is what it counts
+    as (handlers count messages themselves), None where nobody counts."""
 
     method: str
     path: str
@@ -40,6 +43,7 @@ class Operation:
     summary: str
     notes: str = ""
     secured: bool = True
+    rate: Rate | None = "requests"
     body: Any = None
     query: type[Any] = NoQuery
     headers: Sequence[tuple[str, str]] = ()
@@ -50,16 +54,35 @@ class Operation:
 
 
 class Edge:
-    """What resources share: the check of tokens and the source of request ids."""
+    """What resources share: the check of tokens and of rates, and the source of request ids."""
 
-    def __init__(self, tokens: AccessTokens) -> None:
+    def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
         self._tokens = tokens
+        self._limits = limits
         prefix = os.urandom(6).hex()
         self._ids = (f"{prefix}-{number:x}" for number in itertools.count(1))
 
     def request_id(self) -> str:
         """An id that no other request has."""
         return next(self._ids)
+
+    def admit(self, call: Call, row: Operation) -> None:
+        """Let a call in: count it, and set its principal where the row wants one. Raises `Problem`. Messages that come with
+        a good token are counted for the account alone, by their handler."""
+        if row.rate == "messages":
+            try:
+                self.authorise(call)
+            except Problem:
+                self._limits.request_from(address_of(call.scope))
+                raise
+            return
+        if row.rate is not None:
+            self._limits.request_from(address_of(call.scope))
+        if row.secured:
+            self.authorise(call)
+            self._limits.request(call.principal.user.int)
+        if row.rate == "sign_ups" or row.rate == "logins":
+            self._limits.attempt(row.rate, address_of(call.scope))
 
     def authorise(self, call: Call) -> None:
         """Set the call's principal from its bearer token. Raises `Problem` with one of the token codes."""
@@ -112,8 +135,7 @@ class Resource:
             if row is None:
                 return self._unknown_method(scope["method"])
             call = Call(scope, receive, request_id)
-            if row.secured:
-                self._edge.authorise(call)
+            self._edge.admit(call, row)
             if row.query is NoQuery and scope["query_string"]:
                 call.query(NoQuery)
             return await row.handler(call)

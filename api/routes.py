@@ -24,6 +24,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             handler=health.live,
             summary="Whether this process answers",
             secured=False,
+            rate=None,
             answers={200: models.Health},
         ),
         Operation(
@@ -32,6 +33,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             handler=health.ready,
             summary="Whether this process should be sent calls",
             secured=False,
+            rate=None,
             answers=answers,
         ),
         Operation(
@@ -40,6 +42,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             handler=health.whole,
             summary="Whether the whole service does its work",
             secured=False,
+            rate=None,
             answers=answers,
         ),
     ]
@@ -54,6 +57,7 @@ def public_operations(
             method="POST",
             path="/messages",
             handler=messages.post,
+            rate="messages",
             summary="Send a message; 202 once the log holds it for good",
             notes=(
                 "With an idempotency key a retry, however late and through whichever process, is the same message. "
@@ -65,6 +69,8 @@ def public_operations(
             answers={202: models.Accepted},
             problems=(
                 "recipient_unknown",
+                "mailbox_full",
+                "sender_share_full",
                 "idempotency_conflict",
                 "log_unavailable",
                 "directory_unavailable",
@@ -75,11 +81,13 @@ def public_operations(
             method="POST",
             path="/messages/batch",
             handler=messages.batch,
+            rate="messages",
             summary="Send up to 500 messages, each on its own",
             notes=(
-                "Only a body that is no batch at all is refused as a whole. A message that is wrong in itself is a "
-                "problem among the results and the others are stored; those to one recipient keep their order. 202 "
-                "also where all were refused, 503 with results where none was stored because the log is away."
+                "Only a body that is no batch at all is refused as a whole. A message that is wrong in itself, or one too "
+                "many (each counts against rate and quota), is a problem among the results and the others are stored; "
+                "those to one recipient keep their order. 202 also where all were refused, 503 with results where none "
+                "was stored because the log is away."
             ),
             body=models.NewMessages,
             answers={202: models.BatchAnswer},
@@ -153,6 +161,7 @@ def public_operations(
             method="POST",
             path="/accounts",
             handler=logins.sign_up,
+            rate="sign_ups",
             summary="Sign up",
             secured=False,
             body=models.NewAccount,
@@ -163,6 +172,7 @@ def public_operations(
             method="POST",
             path="/tokens",
             handler=logins.log_in,
+            rate="logins",
             summary="Log in on a device",
             notes=("The same label is the same device until it is removed, with its mailbox as it was."),
             secured=False,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
-from psycopg.types.numeric import Int8
+from psycopg.types.numeric import Int2, Int8
 
 from projections import columns
 from projections.database import Connection, Database, load_queries
@@ -78,6 +78,17 @@ class StoredMessage:
     stored_at_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """How many messages of an account no device has acknowledged, counted up to the limit that was asked for. `by_sender`
+    has the senders (as integers) of more than `others` of them. What the partition holds below `applied` is in it."""
+
+    total: int
+    applied: int
+    others: int = 0
+    by_sender: Mapping[int, int]
+
+
 class _OfMessage(Protocol):
     @property
     def message_id(self) -> UUID: ...
@@ -117,6 +128,19 @@ class Reads:
         """How many messages the device has not acknowledged (exact to COUNTED)."""
         async with self._database.connection() as connection:
             return await self._pending(connection, user, device)
+
+    async def held(self, user: UUID, *, partition: int, limit: int, small: int, floors: Floors = NO_FLOORS) -> Held:
+        """Count what no device has acknowledged, up to `limit`. Reads that many rows, so ask seldom."""
+        ((total, applied, senders, counts),) = await self._database.tuples(
+            QUERIES["held"],
+            user=user,
+            partition=Int2(partition),
+            limit=Int8(limit),
+            small=Int8(small),
+            **_floors(floors),
+        )
+        by_sender = {sender.int: count for sender, count in zip(senders or (), counts or (), strict=True)}
+        return Held(total=total, applied=applied, others=small, by_sender=by_sender)
 
     async def outstanding(self, user: UUID, device: UUID, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS) -> list[Found]:
         """What is known of those of these messages whose recipient is the user; the others are left out. No order."""

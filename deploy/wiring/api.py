@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.app import Parts, Service, create_admin_app, create_app
 from api.health import Phase
+from api.limits import Limits
 from api.secrets import Secrets, SecretsError
 from deploy.errors import Misconfigured
 from deploy.foundation import connection, require_strong_log
@@ -43,6 +44,8 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 producer=process.producer("api"),
                 access_ttl=settings.access_ttl,
                 refresh_ttl=settings.refresh_ttl,
+                limits=Limits(on=settings.rate_limits),
+                mailbox_quota=settings.mailbox_quota,
                 signup=settings.signup == "open",
                 public_url=settings.public_url,
                 phase=phase,

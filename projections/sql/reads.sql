@@ -115,3 +115,17 @@ SELECT message_id, position, event_id, producer, at_ms FROM repeats WHERE messag
 -- name: offsets
 -- How far each partition has been folded.
 SELECT partition, next_offset FROM offsets WHERE topic = %(topic)s;
+
+-- name: held
+-- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than
+-- `small`. With it how far its partition was folded.
+WITH counted AS (
+    SELECT sender, count(*) AS held
+    FROM (SELECT sender FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS unacknowledged
+    GROUP BY sender
+)
+SELECT coalesce(sum(held), 0)::bigint AS total,
+       coalesce((SELECT next_offset FROM offsets WHERE topic = %(topic)s AND partition = %(partition)s), 0) AS applied,
+       array_agg(sender) FILTER (WHERE held > %(small)s) AS senders,
+       array_agg(held) FILTER (WHERE held > %(small)s) AS counts
+FROM counted WHERE reached(%(topic)s, %(partitions)s, %(ends)s);

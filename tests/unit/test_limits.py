@@ -1,0 +1,129 @@
+"""The table of rates, and the buckets that hold callers to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.limits import LIMITS, Buckets, Limit, Limits, What, address_of
+from api.problems import Problem
+
+FEW = Limit(amount=5, seconds=10, each="account", meaning="for tests")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_full_bucket_gives_its_amount_and_then_one_each_time_it_fills() -> None:
+    clock = Clock()
+    buckets = Buckets(FEW, clock)
+    assert [buckets.take("a") for _ in range(5)] == [0.0] * 5
+    assert buckets.take("a") == pytest.approx(2.0)
+    assert buckets.take("b") == 0.0
+    clock.now += 1.5
+    assert buckets.take("a") == pytest.approx(0.5)
+    clock.now += 0.5
+    assert buckets.take("a") == 0.0
+    assert buckets.take("a") > 0
+    clock.now += 1_000
+    assert [buckets.take("a") > 0 for _ in range(6)] == [False] * 5 + [True]
+
+
+def test_some_are_taken_where_not_all_are_there() -> None:
+    clock = Clock()
+    buckets = Buckets(FEW, clock)
+    assert buckets.take_some("a", 3) == (3, 0.0)
+    assert buckets.take_some("a", 3)[0] == 2
+    taken, wait = buckets.take_some("a", 3)
+    assert (taken, wait) == (0, pytest.approx(2.0))
+    clock.now += 4
+    assert buckets.take_some("a", 9)[0] == 2
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 4)), max_size=60))
+def test_never_more_than_the_amount_and_what_filled_since(steps: list[tuple[float, int]]) -> None:
+    clock = Clock()
+    buckets = Buckets(FEW, clock)
+    taken = 0
+    for pause, wanted in steps:
+        clock.now += pause
+        taken += buckets.take_some(7, wanted)[0] if wanted > 1 else buckets.take(7) == 0.0
+        assert taken <= FEW.amount + (clock.now - 1_000.0) * FEW.amount / FEW.seconds + 1e-3
+
+
+def test_full_buckets_are_forgotten() -> None:
+    clock = Clock()
+    buckets = Buckets(FEW, clock)
+    for key in range(10_000):
+        buckets.take(key)
+    clock.now += FEW.seconds
+    for key in range(10_000, 10_010):
+        buckets.take(key)
+    assert len(buckets._empty_at) < 20
+
+
+@pytest.mark.parametrize("what", ["sign_ups", "logins"])
+def test_attempts_are_counted_for_each_address_and_each_kind(what: Any) -> None:
+    limits = Limits(table={**LIMITS, what: Limit(amount=2, seconds=60, each="address", meaning="")})
+    limits.attempt(what, "10.0.0.1")
+    limits.attempt(what, "10.0.0.1")
+    with pytest.raises(Problem) as refused:
+        limits.attempt(what, "10.0.0.1")
+    assert (refused.value.code, refused.value.status) == ("rate_limited", 429)
+    assert 0 < refused.value.wait <= 60
+    limits.attempt(what, "10.0.0.2")
+    limits.attempt("logins" if what == "sign_ups" else "sign_ups", "10.0.0.1")
+
+
+def test_off_is_off() -> None:
+    nothing = Limit(amount=1, seconds=1_000, each="account", meaning="")
+    limits = Limits(on=False, table=dict.fromkeys(LIMITS, nothing))
+    for _ in range(3):
+        limits.message(1)
+        limits.request(1)
+        limits.request_from("10.0.0.1")
+        limits.attempt("sign_ups", "10.0.0.1")
+        assert limits.messages(1, 500) == (500, None)
+
+
+def test_retry_after_is_not_before_the_wait_and_not_always_the_same() -> None:
+    refusal = Limits().refusal("messages", 7.2)
+    said = {int(dict(refusal.headers())[b"retry-after"]) for _ in range(200)}
+    assert min(said) >= 8
+    assert len(said) > 1
+
+
+@pytest.mark.parametrize(
+    ("client", "counted"),
+    [
+        (("10.0.0.1", 5), "10.0.0.1"),
+        (("2001:db8:1:2:3:4:5:6", 5), "2001:db8:1:2::/64"),
+        (("2001:db8:1:2:ffff::1", 5), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 5), "fe80::/64"),
+        (("::ffff:10.0.0.1", 5), "10.0.0.1"),
+        (("a:b", 5), "a:b"),
+        (None, ""),
+    ],
+)
+def test_the_address_is_the_peers_and_of_ipv6_its_network(client: Any, counted: str) -> None:
+    assert address_of({"type": "http", "client": client}) == counted
+
+
+def test_the_page_shows_the_table() -> None:
+    assert set(LIMITS) == set(get_args(What))
+    page = Path("docs/limits.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|", page, re.MULTILINE)
+    assert rows == [
+        (what, row.meaning, row.each, f"{row.amount:,} in {row.seconds} s, {row.amount / row.seconds:,.0f} a second")
+        for what, row in LIMITS.items()
+    ]
