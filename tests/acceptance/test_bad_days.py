@@ -12,9 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from schemas.events import MessageStored
 from tests.acceptance.answers import moment, personal, problem
 from tests.acceptance.load import Load
-from tests.acceptance.log import assert_decided_once
+from tests.acceptance.log import assert_decided_once, record_at
 from tests.acceptance.people import Device, Message, bodies, ids, person, phone_of
 from tests.acceptance.service import Service
 from tests.eventually import soon
@@ -94,9 +95,12 @@ class TestKafkaAway:
         reads = [Ask(bob, "GET", f"/messages/{path}") for path in ("sync", before, f"{before}/trail")]
         acks = [Ask(bob, "POST", f"/messages/{path}", {"ids": [before]}) for path in ("ack", "read", "status")]
         stale = Ask(bob, "GET", "/messages/sync?stale=ok")
+        unfinished = {"name": bob.name, "password": bob.person.password, "device": "bought while the log was away"}
+        login = Ask(bob, "POST", "/tokens", unfinished)
         with away(hurt, "kafka", how):
-            said = ask_all(lost, keyed, batch, *reads, *acks, stale, within=LOG_PATIENCE)
-            soon(lambda: not hurt.healthy(), 15.0)
+            said = ask_all(lost, keyed, batch, *reads, *acks, stale, login, within=LOG_PATIENCE)
+            _says_why_it_is_not_well(hurt)
+        problem(said[login], "log_unavailable")
         refusals = [problem(said[ask], "log_unavailable") for ask in (lost, keyed, batch)]
         assert {refusal["outcome"] for refusal in refusals} <= {"rejected", "unknown"}
         assert [result["problem"]["code"] for result in refusals[2]["results"]] == ["log_unavailable"] * 2
@@ -118,6 +122,9 @@ class TestKafkaAway:
             if message["body"] == "lost?":
                 assert message["id"] == refusals[0]["id"], "what was refused for certain does not come"
         assert "complete" not in bob.page(stale="ok")
+        finished = bob.person.device(unfinished["device"])
+        after = alice.send(bob, "for the new device, too")
+        assert ids(finished.mailbox()) == [after], "the rest was acknowledged before it was registered"
 
     def test_under_load(self, hurt: Service) -> None:
         senders, recipients = _people(hurt)
@@ -144,7 +151,7 @@ class TestPostgresAway:
             during = [alice.send(bob, f"during {number}") for number in range(5)]
             during.append(alice.send(bob, "with a key", key="k"))
             said = ask_all(unheard, signup, login, *reads, *acks, within=DATABASE_PATIENCE)
-            soon(lambda: not hurt.healthy(), 15.0)
+            _says_why_it_is_not_well(hurt)
         assert problem(said[unheard], "directory_unavailable")["outcome"] == "rejected"
         for ask in (signup, login):
             problem(said[ask], "directory_unavailable")
@@ -174,6 +181,21 @@ class TestReadersAway:
             for call in (("GET", "/messages/sync"), ("GET", f"/messages/{message_id}")):
                 problem(bob.call(*call, timeout=LOG_PATIENCE), "projection_behind")
         assert ids(bob.drain()) == [message_id]
+
+    def test_a_key_that_nobody_knows_yet_makes_a_rejected_repeat(self, hurt: Service, alice: Device, bob: Device) -> None:
+        with hurt.frozen("projector"):
+            first = alice.send(bob, "the first stays", key="k")
+            hurt.kill("api")
+            assert hurt.process("api").is_running()
+            assert alice.send(bob, "the second does not count", key="k") == first
+        assert [(message["id"], message["body"]) for message in bob.drain()] == [(first, "the first stays")]
+        trail = alice.trail(first)
+        assert [event["state"] for event in trail["events"]][:2] == ["Created", "Stored"]
+        (repeat,) = trail["repeats"]
+        written = record_at(hurt, repeat).said
+        assert isinstance(written, MessageStored)
+        assert str(written.message_id) == first
+        assert repeat != trail["events"][1]["log"]
 
     def test_a_processor_that_stands_still_holds_up_nothing(self, hurt: Service, alice: Device, bob: Device) -> None:
         with hurt.frozen("processor"):
@@ -241,6 +263,15 @@ def test_an_orderly_end_under_load(hurt: Service) -> None:
     came = _drained(recipients)
     load.assert_handed_over_once(came)
     assert set(bodies(came)) == load.accepted.keys(), "no message is half accepted"
+
+
+def _says_why_it_is_not_well(service: Service) -> None:
+    """GET /health becomes 503 with reasons for people."""
+    unwell = soon(
+        lambda: (said := service.request("GET", "/health")).status_code == 503 and said.json(), 15.0, "/health is 503"
+    )
+    assert unwell["reasons"]
+    assert all(isinstance(reason, str) for reason in unwell["reasons"])
 
 
 def _people(service: Service) -> tuple[list[Device], list[Device]]:
