@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from deploy.local import kafka_jars, ports, postgres
 from deploy.local.kafka import IMAGE, LocalKafka
 from deploy.local.postgres import LocalPostgres
@@ -58,7 +60,7 @@ def database() -> Iterator[str]:
         return
     with _container("database", containers.POSTGRES_IMAGE, containers.postgres_container) as container:
         if container is not None:
-            yield container.get_connection_url()
+            yield _hurried(container.get_connection_url())
             return
     with _private_directory() as directory:
         server = LocalPostgres(
@@ -66,9 +68,17 @@ def database() -> Iterator[str]:
         )
         try:
             with _running(server):
-                yield server.url
+                yield _hurried(server.url)
         finally:
             postgres.remove(server.directory)
+
+
+def _hurried(url: str) -> str:
+    """No test takes the power from this server (those that kill one start their own), and each one makes a database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
 
 
 @contextmanager
