@@ -211,7 +211,7 @@ async def test_health_answers_even_if_what_it_asks_does_not(edge: Edge, monkeypa
     monkeypatch.setattr("api.health.BOUND_SECONDS", 0.05)
     monkeypatch.setattr(edge.log, "ends", silence)
     answer = await asyncio.wait_for(edge.client.get("/health"), 10)
-    assert answer.json()["reasons"] == ["the log does not answer within 0.05 s"]
+    assert "the log does not answer within 0.05 s" in answer.json()["reasons"]  # on a busy machine the database, too
 
 
 async def test_draining_is_not_ready_but_alive(edge: Edge) -> None:
