@@ -75,12 +75,12 @@ async def _warm_up(bench: Bench) -> None:
     await bench.sweep()
 
 
-async def _profile(sizes: Sizes) -> str:
+async def _profile(names: Sequence[str], sizes: Sizes) -> str:
     async with restante() as service:
         bench = await _signed_up(service, sizes)
         await _warm_up(bench)
         _say("sampling")
-        return await sampling.profile(bench)
+        return await sampling.profile(bench, names)
 
 
 async def _measure(options: argparse.Namespace, sizes: Sizes, runs: list[Measured]) -> None:
@@ -139,7 +139,7 @@ async def _main(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, task.cancel)
     sizes = QUICK if options.quick else Sizes()
     if options.profile:
-        print(await _profile(sizes))
+        print(await _profile(options.only, sizes))
         return
     runs: list[Measured] = []
     try:

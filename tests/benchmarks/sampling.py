@@ -1,4 +1,4 @@
-"""Where the Python roles spend their time: py-spy samples each of them while messages are accepted, decided and drained."""
+"""Where the Python roles spend their time: py-spy samples each of them under one kind of load at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from deploy.errors import DeployError
@@ -22,17 +22,57 @@ _FRAMES_OF_ALL = ("<frozen", "typer/", "click/", "rich/", "threading.py", "deplo
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>.*?)(?::\d+)?\)$")
 
 
-async def profile(bench: Bench) -> str:
-    """Play the single scenario under the sampler; for each Python role its functions by own and by whole time, as text."""
+async def _post(bench: Bench) -> None:
+    await bench.post(bench.random_letters(bench.sizes.single))
+    await bench.settle()
+
+
+async def _batches(bench: Bench) -> None:
+    await bench.fill(bench.random_letters(bench.sizes.batch))
+    await bench.settle()
+
+
+async def _drain(bench: Bench) -> None:
+    await bench.drain()
+    await bench.sweep()
+
+
+async def _deep(bench: Bench) -> None:
+    await bench.drain([0], drainers=1)
+
+
+LOADS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    "single": _post,
+    "batch": _batches,
+    "drain": _drain,
+    "deep": _deep,
+}
+"""What is sampled of each scenario. The mailboxes of the last two are filled before."""
+
+
+async def profile(bench: Bench, names: Sequence[str]) -> str:
+    """Play loads under the sampler; of each and of each Python role the functions by own and by whole time, as text."""
+    parts = []
+    for name in names:
+        if name == "drain":
+            await bench.fill(bench.random_letters(bench.sizes.batch))
+        if name == "deep":
+            await bench.fill(bench.ledger.letters([0] * bench.sizes.deep))
+        await bench.settle()
+        await bench.quiet()
+        parts.append(f"==== {name}\n\n{await _sampled(bench, LOADS[name])}")
+        await bench.drain()
+        await bench.sweep()
+    return "\n\n".join(parts)
+
+
+async def _sampled(bench: Bench, play: Callable[[Bench], Awaitable[None]]) -> str:
     roles = bench.service.roles()
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as directory:
         files = {role: Path(directory, f"{role}.txt") for role in PYTHON_ROLES if roles.get(role)}
         samplers = [await _sampler(roles[role][0], file) for role, file in files.items()]
         with bench.phase() as load:
-            await bench.post(bench.random_letters(bench.sizes.single))
-            await bench.settle()
-            await bench.drain()
-            await bench.sweep()
+            await play(bench)
         for sampler in samplers:
             if sampler.returncode is None:
                 sampler.send_signal(2)  # it writes what it has
@@ -48,20 +88,10 @@ async def profile(bench: Bench) -> str:
 
 
 async def _sampler(pid: int, file: Path) -> asyncio.subprocess.Process:
-    options = (
-        "--pid",
-        str(pid),
-        "--rate",
-        str(_RATE),
-        "--duration",
-        str(_SECONDS),
-        "--format",
-        "raw",
-        "--output",
-        str(file),
-    )
+    often = ("--rate", str(_RATE), "--duration", str(_SECONDS), "--nonblocking")
+    written = ("--format", "raw", "--nolineno", "--output", str(file))
     process = await asyncio.create_subprocess_exec(
-        *_program(), "record", *options, "--nonblocking", "--nolineno",
+        *_program(), "record", "--pid", str(pid), *often, *written,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     await asyncio.sleep(1)  # it attaches; what it misses is the start of the load
