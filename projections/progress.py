@@ -28,18 +28,24 @@ LOOK_SECONDS: Final = 1.0
 """The longest that a lost announcement can delay a read."""
 
 EVERYBODY: Final = "*"
-_PREFIX_BYTES = 4
+_TAIL_BYTES = 4
 _MOST_NAMED = 800
 _BACK_OFF_SECONDS = (0.1, 2.0)
 _QUERIES = load_queries("projections", "reads.sql")
 
 
+def tail(user: UUID) -> str:
+    """How an announcement names a user: the id's end, which is random. Its beginning is a time, the same for all who signed
+    up within a minute."""
+    return user.bytes[-_TAIL_BYTES:].hex()
+
+
 def announcements(partition: int, next_offset: int, recipients: Iterable[UUID]) -> list[str]:
     """The payloads (below PostgreSQL's 8,000 bytes) that say how far a partition has come and who got mail."""
-    prefixes = sorted({recipient.bytes[:_PREFIX_BYTES].hex() for recipient in recipients})
-    if len(prefixes) > 4 * _MOST_NAMED:
-        prefixes = [EVERYBODY]
-    groups = [prefixes[at : at + _MOST_NAMED] for at in range(0, len(prefixes), _MOST_NAMED)] or [[]]
+    tails = sorted({tail(recipient) for recipient in recipients})
+    if len(tails) > 4 * _MOST_NAMED:
+        tails = [EVERYBODY]
+    groups = [tails[at : at + _MOST_NAMED] for at in range(0, len(tails), _MOST_NAMED)] or [[]]
     return [f"{partition} {next_offset} {','.join(group)}" for group in groups]
 
 
@@ -113,14 +119,14 @@ class Progress:
     def arrivals(self, user: UUID) -> Iterator[Arrival]:
         """Interest in a user's mail. Register it before the query: what comes between query and wait is then not missed.
         A wake-up may be false (another user, a reconnect); it says "look", not "there is"."""
-        prefix, arrival = user.bytes[:_PREFIX_BYTES].hex(), Arrival()
-        self._interested[prefix].add(arrival)
+        name, arrival = tail(user), Arrival()
+        self._interested[name].add(arrival)
         try:
             yield arrival
         finally:
-            self._interested[prefix].discard(arrival)
-            if not self._interested[prefix]:
-                del self._interested[prefix]
+            self._interested[name].discard(arrival)
+            if not self._interested[name]:
+                del self._interested[name]
 
     async def _listen_for_ever(self) -> None:
         least, most = _BACK_OFF_SECONDS
@@ -156,12 +162,12 @@ class Progress:
             self._set(partition, found.get(partition, 0))
 
     def _hear(self, payload: str) -> None:
-        partition, next_offset, prefixes = payload.split(" ")
+        partition, next_offset, tails = payload.split(" ")
         self._set(int(partition), max(self.applied(int(partition)), int(next_offset)))
-        if prefixes == EVERYBODY:
+        if tails == EVERYBODY:
             self._wake(self._interested)
-        elif prefixes and self._interested:
-            self._wake(self._interested.keys() & prefixes.split(","))
+        elif tails and self._interested:
+            self._wake(self._interested.keys() & tails.split(","))
 
     def _set(self, partition: int, next_offset: int) -> None:
         self._applied[partition] = next_offset
@@ -169,7 +175,7 @@ class Progress:
             if end <= next_offset and not reached.done():
                 reached.set_result(None)
 
-    def _wake(self, prefixes: Iterable[str]) -> None:
-        for prefix in prefixes:
-            for arrival in self._interested[prefix]:
+    def _wake(self, tails: Iterable[str]) -> None:
+        for name in tails:
+            for arrival in self._interested[name]:
                 arrival.wake()
