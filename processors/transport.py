@@ -23,7 +23,7 @@ PATIENCE = 5
 """How often in a row a partition may come with a gap before it counts as a hole in the log."""
 
 _PAUSE_SECONDS = 0.02
-PACE_SECONDS = 0.005
+PACE_SECONDS = 0.01
 """From one fetch that brought something to the next at the least: what comes meanwhile makes fewer, longer runs."""
 
 

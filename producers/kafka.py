@@ -110,7 +110,18 @@ class KafkaLog:
         await self._ends.close()
 
     async def append(self, record: Record, *, partition: int | None = None) -> Appended:
-        place, encoded = address(record, partition, self._partitions)
+        return await self.take(*self.address(record, partition))
+
+    async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
+        wanted = partitions if partitions is not None else (None,) * len(records)
+        return await self.take_all([self.address(record, at) for record, at in zip(records, wanted, strict=True)])
+
+    def address(self, record: Record, partition: int | None) -> tuple[Place, Encoded]:
+        """Where a record goes, and its bytes (see `producers.addresses`)."""
+        return address(record, partition, self._partitions)
+
+    async def take(self, place: Place, encoded: Encoded) -> Appended:
+        """Append one record that has its address."""
         part = self._enter(place, [encoded])
         try:
             (answer,) = await part.future
@@ -120,9 +131,8 @@ class KafkaLog:
             raise answer
         return answer
 
-    async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
-        wanted = partitions if partitions is not None else (None,) * len(records)
-        addressed = [address(record, at, self._partitions) for record, at in zip(records, wanted, strict=True)]
+    async def take_all(self, addressed: Sequence[tuple[Place, Encoded]]) -> list[Answer]:
+        """Append records that have their addresses; one answer each, in their order."""
         groups: dict[Place, list[Encoded]] = {}
         for place, encoded in addressed:
             groups.setdefault(place, []).append(encoded)

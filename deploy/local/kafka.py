@@ -68,7 +68,7 @@ def properties(*, port: int, controller_port: int, directory: str, listen: str =
         # A small machine with few clients.
         "group.initial.rebalance.delay.ms": "0",
         "num.network.threads": "2",
-        "num.io.threads": "4",
+        "num.io.threads": "8",
         "num.replica.fetchers": "1",
         "num.recovery.threads.per.data.dir": "2",
         "background.threads": "2",

@@ -12,7 +12,7 @@ from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
 from deploy.wiring import process
-from producers.kafka import KafkaLog
+from producers.stripes import StripedLog
 from projections.database import Database
 from projections.progress import Progress
 from projections.reads import Reads
@@ -29,7 +29,7 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with (
-            KafkaLog(kafka) as log,
+            StripedLog(kafka) as log,
             Database(settings.database_url) as database,
             Progress(settings.database_url) as progress,
             ProcessorGroup(kafka, log) as processors,

@@ -15,6 +15,7 @@ from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.log import Appended, EventLog, LogUnavailable, RecordTooLarge
 from producers.memory import MemoryLog
+from producers.stripes import StripedLog
 from producers.topics import create_topics
 from schemas.codec import Encoded, Record, decode, encode
 from schemas.events import MessageStored
@@ -59,33 +60,40 @@ class InMemory:
 
 @dataclass
 class OnKafka:
-    log: KafkaLog
+    kind: type[KafkaLog] | type[StripedLog]
+    log: EventLog
     connection: KafkaConnection
     stack: AsyncExitStack
 
     async def another(self) -> EventLog:
-        return await self.stack.enter_async_context(KafkaLog(self.connection))
+        return await self.stack.enter_async_context(self.kind(self.connection))
 
     async def read(self, topic: str, partition: int, first: int, last: int) -> Sequence[tuple[Encoded, int]]:
         found = await read_partition(self.connection.bootstrap, topic, partition, first, last)
         return [(Encoded(one.key, one.value, list(one.headers)), one.timestamp) for one in found]
 
 
-@pytest.fixture(params=["memory", "kafka"])
-def bootstrap(request: pytest.FixtureRequest) -> str | None:
-    """Address of a broker; None for the log in memory, which needs none."""
-    return None if request.param == "memory" else request.getfixturevalue("kafka")
+@pytest.fixture(params=[None, KafkaLog, StripedLog], ids=["memory", "kafka", "stripes"])
+def kind(request: pytest.FixtureRequest) -> type[KafkaLog] | type[StripedLog] | None:
+    """A log on Kafka; None for the one in memory."""
+    return request.param
 
 
 @pytest.fixture
-async def trial(bootstrap: str | None) -> AsyncIterator[Trial]:
+def bootstrap(request: pytest.FixtureRequest, kind: object) -> str | None:
+    """Address of a broker; None for the log in memory, which needs none."""
+    return request.getfixturevalue("kafka") if kind else None
+
+
+@pytest.fixture
+async def trial(bootstrap: str | None, kind: type[KafkaLog] | type[StripedLog] | None) -> AsyncIterator[Trial]:
     async with AsyncExitStack() as stack:
-        if bootstrap is None:
+        if bootstrap is None or kind is None:
             yield InMemory(await stack.enter_async_context(MemoryLog(8)))
         else:
             connection = KafkaConnection(bootstrap=bootstrap)
             await create_topics(connection, partitions=8)
-            yield OnKafka(await stack.enter_async_context(KafkaLog(connection)), connection, stack)
+            yield OnKafka(kind, await stack.enter_async_context(kind(connection)), connection, stack)
 
 
 def _facts(count: int, series: int = 0) -> list[MessageStored]:
