@@ -10,6 +10,7 @@ sits in Faust's queues when it empties them, and memory is bounded without its b
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
@@ -24,7 +25,9 @@ PATIENCE = 5
 
 _PAUSE_SECONDS = 0.02
 PACE_SECONDS = 0.01
-"""From one fetch that brought something to the next at the least: what comes meanwhile makes fewer, longer runs."""
+REST_SECONDS = 0.05
+"""From one fetch that brought something to the next: PACE at the least, and until what it brought is done, REST at the most.
+A broker that flushes partition by partition hands out records a few at a time; waiting makes fewer and longer runs."""
 
 
 class RunConsumer(Consumer):
@@ -67,11 +70,18 @@ class RunConsumer(Consumer):
             if not wanted:
                 await self._wait_for_room(timeout)
                 return {}
-        await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))
+        await self._rest()
         fetched = await super()._getmany(wanted, timeout)
         if fetched:
             self._fetched = self.loop.time()
         return {tp: [records] if tp.topic == self._lifecycle else records for tp, records in fetched.items()}
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))
+        while not self._ledger.idle and (left := self._fetched + REST_SECONDS - self.loop.time()) > 0:
+            self._room.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), left)
 
     async def _wait_for_room(self, timeout: float) -> None:
         if self.app.rebalancing:
