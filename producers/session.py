@@ -28,6 +28,13 @@ CLOSE_SECONDS = 3.0
 _RETRY_MS = 100
 
 
+class _Batches(set[Any]):
+    """aiokafka's batches on their way. One that waits for its retry is not among them, and when it then fails its callback
+    takes it out once more: KeyError in the event loop (0.14, `MessageAccumulator.reenqueue` and `_pop_batch`)."""
+
+    remove = set.discard
+
+
 class Session:
     """A started producer. `broken` is set once it can not be trusted any more."""
 
@@ -48,6 +55,7 @@ class Session:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=_RETRY_MS,
         )
+        producer._message_accumulator._pending_batches = _Batches()
         session = cls(producer, {})
         try:
             async with asyncio.timeout(OPEN_SECONDS):
@@ -92,6 +100,6 @@ class Session:
         ending.cancel()
 
     async def _end(self) -> None:
-        with contextlib.suppress(KafkaError, OSError):
-            await self._producer.client.close()
-            await self._producer.stop()
+        for end in (self._producer.client.close, self._producer.stop):  # one connection may fail to close
+            with contextlib.suppress(KafkaError, OSError):
+                await end()

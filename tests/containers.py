@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 import time
 from typing import Any
@@ -23,6 +25,7 @@ def require_images(*images: str) -> None:
         import docker
         from testcontainers.core.config import testcontainers_config
 
+        _require_engine()
         client = docker.from_env(timeout=10)
     except Exception as error:
         raise NoContainers("no Docker engine answers") from error
@@ -32,6 +35,17 @@ def require_images(*images: str) -> None:
             _require(client, image)
     finally:
         client.close()
+
+
+def _require_engine() -> None:
+    """Raise OSError where nothing listens: the Docker library leaves its socket open then, and the collector warns later."""
+    import docker.utils
+
+    address = docker.utils.parse_host(os.environ.get("DOCKER_HOST"))
+    if (path := address.removeprefix("http+unix://")) != address:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(10)
+            probe.connect(path)
 
 
 def _require(client: Any, image: str) -> None:

@@ -12,10 +12,12 @@ from uuid import UUID
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import ProducerClosed
 
 from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.log import DEADLINE_SECONDS, Appended, LogUnavailable
+from producers.session import Session
 from producers.topics import create_topics
 from schemas.codec import decode
 from schemas.events import MessageStored
@@ -222,6 +224,28 @@ async def test_a_sender_that_died(log: KafkaLog, connection: KafkaConnection) ->
     await asyncio.gather(*(ledger.append(log, recipient) for recipient in RECIPIENTS))
     await _takes_records_again(log, ledger)
     await ledger.assert_true(log, connection)
+
+
+async def test_closing_while_a_batch_waits_for_its_retry(broker: OwnBroker, connection: KafkaConnection) -> None:
+    """The batch fails, and nothing else does: no callback of the event loop either."""
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    session = await Session.open(connection, [LIFECYCLE])
+    broker.pause()
+    try:
+        batch = session.builder()
+        batch.append(timestamp=None, key=None, value=b"", headers=[])
+        answer = await session.hand_over(batch, (LIFECYCLE, 0))
+        accumulator = session._producer._message_accumulator
+        await eventually(lambda: bool(accumulator._pending_batches))
+        broker.kill()
+        await eventually(lambda: any(batch.retry_count for queue in accumulator._batches.values() for batch in queue))
+        await session.close()
+    finally:
+        broker.start()
+    with pytest.raises(ProducerClosed):
+        await answer
+    assert failures == []
 
 
 async def test_closing_while_the_broker_is_away_ends(broker: OwnBroker, connection: KafkaConnection) -> None:
