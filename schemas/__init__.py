@@ -10,6 +10,8 @@ The words:
 - *lifecycle*: Created, Stored, DeliveryAttempted, PendingSync, Delivered, Read (or Erased). See `schemas.lifecycle`.
 - *mailbox*: what a device has not acknowledged, in order of position.
 - *session*, *epoch*: one live socket of a device, and the position of its latest marker in the log.
+- *gateway*: an API process that holds sockets; its *lease* says that it lives, and without renewal its sessions are lost.
+- *receipt*: what a sender is told about a message: Delivered, Read or Erased, each once.
 - *decision*: a fact that the processor derived from others, with its evidence.
 - *rejected repeat*: a second `MessageStored` with the same message id; the first one stays.
 - *late decision*: one that an acknowledgement overtook; counted, changes nothing.

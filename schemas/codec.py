@@ -28,14 +28,16 @@ from schemas.events import (
     SessionMarked,
     SessionOpened,
 )
+from schemas.gateways import GatewayLease
 from schemas.partitions import recipient_key
 from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Quarantined
+from schemas.receipt import Receipt
 from schemas.shapes import Shape
 from schemas.writing import Write, writer_for
 
-Record = Fact | Push | Quarantined | PresenceRow
+Record = Fact | Push | GatewayLease | Receipt | Quarantined | PresenceRow
 Headers = list[tuple[str, bytes]]
 
 MARKER = b"\xc3\x01"
@@ -54,6 +56,8 @@ SCHEMA_OF: dict[type[Any], str] = {
     DeviceRemoved: "device_removed.v1",
     AccountErased: "account_erased.v1",
     Push: "push.v1",
+    GatewayLease: "gateway_lease.v1",
+    Receipt: "receipt.v1",
     Quarantined: "quarantined.v1",
     PresenceRow: "presence_row.v1",
 }
@@ -126,8 +130,10 @@ def decode(value: bytes | None) -> Record:
 def key_of(record: Record) -> bytes:
     """The key that decides the record's partition."""
     match record:
-        case Push():
+        case Push() | GatewayLease():
             return record.gateway.encode()
+        case Receipt():
+            return recipient_key(record.sender)
         case Quarantined():
             return f"{record.topic}/{record.partition}".encode()
         case PresenceRow():

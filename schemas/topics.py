@@ -5,9 +5,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 from schemas.codec import SCHEMA_OF
+from schemas.gateways import GatewayLease
 from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Quarantined
+from schemas.receipt import Receipt
 
 
 class Kept(StrEnum):
@@ -109,7 +111,13 @@ TOPICS: Final[tuple[Topic, ...]] = (
     ),
 )
 
-TOPIC_OF: Final[dict[type[Any], str]] = {
-    cls: {Push: PUSH, Quarantined: QUARANTINE, PresenceRow: CHANGELOG}.get(cls, LIFECYCLE) for cls in SCHEMA_OF
+_OTHERS: Final[dict[type[Any], str]] = {
+    Push: PUSH,
+    GatewayLease: GATEWAYS,
+    Receipt: RECEIPTS,
+    Quarantined: QUARANTINE,
+    PresenceRow: CHANGELOG,
 }
+
+TOPIC_OF: Final[dict[type[Any], str]] = {cls: _OTHERS.get(cls, LIFECYCLE) for cls in SCHEMA_OF}
 """The topic that each kind of record belongs to."""

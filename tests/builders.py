@@ -25,9 +25,11 @@ from schemas.events import (
     SessionSeen,
     Via,
 )
+from schemas.gateways import GatewayLease
 from schemas.presence import PresenceRow
 from schemas.push import Push, PushedMessage, PushKind
 from schemas.quarantined import Header, Quarantined
+from schemas.receipt import Outcome, Receipt
 from schemas.topics import LIFECYCLE
 
 
@@ -201,6 +203,33 @@ def presence_row(**changes: Any) -> PresenceRow:
     return replace(row, **changes)
 
 
+def lease(**changes: Any) -> GatewayLease:
+    given = GatewayLease(
+        event_id=an_id("ev", 9300),
+        producer="test/1",
+        gateway="gateway-1",
+        push_partition=3,
+        lease_ms=15_000,
+        ended=False,
+    )
+    return replace(given, **changes)
+
+
+def receipt(message: int = 1, **changes: Any) -> Receipt:
+    given = Receipt(
+        event_id=an_id("ev", 9400 + message),
+        producer="test/1",
+        causation_id=an_id("ev", 3000 + message),
+        sender=ALICE,
+        recipient=BOB,
+        message_id=an_id("msg", message),
+        position=7,
+        outcome=Outcome.DELIVERED,
+        at_ms=T0_MS,
+    )
+    return replace(given, **changes)
+
+
 ONE_OF_EACH = (
     stored(),
     opened(),
@@ -214,6 +243,8 @@ ONE_OF_EACH = (
     removed(),
     erased(),
     pushed(),
+    lease(),
+    receipt(),
     quarantined(),
     presence_row(),
 )
