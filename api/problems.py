@@ -34,12 +34,20 @@ Code = Literal[
     "directory_unavailable",
     "projection_behind",
     "overloaded",
+    "subprotocol_missing",
+    "foreign_origin",
+    "ack_timeout",
+    "heartbeat_timeout",
+    "replaced",
+    "too_slow",
+    "gateway_restart",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A row of the table: the HTTP status, and what happened in a few words for people."""
+    """A row of the table: the HTTP status, and what happened in a few words for people. Some codes are only ever the reason
+    for which a socket is closed; their status is the nearest one."""
 
     status: int
     title: str
@@ -72,6 +80,13 @@ PROBLEMS: Final[dict[Code, Kind]] = {
     "directory_unavailable": Kind(503, "The accounts are out of reach"),
     "projection_behind": Kind(503, "The mailbox is not up to date yet"),
     "overloaded": Kind(503, "The service is overloaded"),
+    "subprotocol_missing": Kind(400, "The stream speaks the subprotocol restante.v1"),
+    "foreign_origin": Kind(403, "This web page may not connect here"),
+    "ack_timeout": Kind(408, "The oldest message was not acknowledged in time"),
+    "heartbeat_timeout": Kind(408, "Nothing was heard for too long"),
+    "replaced": Kind(409, "The same device has opened a newer session"),
+    "too_slow": Kind(413, "The client takes nothing; drain the mailbox by HTTP"),
+    "gateway_restart": Kind(503, "This process is stopping; connect again"),
 }
 
 MEDIA_TYPE: Final = b"application/problem+json"
