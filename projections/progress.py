@@ -1,36 +1,28 @@
 """How far the projection has come, as it moves: what lets a read wait for completeness without asking again and again.
 
 Each projector's transaction announces the partition, its next offset and whose mail it brought; one connection a process
-listens. Announcements only ever raise what is known. A look at the offsets table, taken on each connect and every
-LOOK_SECONDS, sets it, also lower: after a restore or a rebuild the projection is further back. Reads check the offset in
+listens. Announcements only ever raise what is known. A look at the offsets table, taken on each connect and each
+second, sets it, also lower: after a restore or a rebuild the projection is further back. Reads check the offset in
 their own snapshot anyway, so this memory being stale costs time, never a message.
 """
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-import psycopg
-
-from projections.database import SETTINGS, Connection, connect_options, load_queries, translated
-from projections.errors import DatabaseUnavailable, ProjectionBehind
+from projections.database import Connection, load_queries
+from projections.errors import ProjectionBehind
+from projections.listening import Listening
 from schemas.topics import LIFECYCLE
 
-log = logging.getLogger(__name__)
-
 CHANNEL: Final = "restante_projection"
-LOOK_SECONDS: Final = 1.0
-"""The longest that a lost announcement can delay a read."""
-
 EVERYBODY: Final = "*"
 _TAIL_BYTES = 4
 _MOST_NAMED = 800
-_BACK_OFF_SECONDS = (0.1, 2.0)
 _QUERIES = load_queries("projections", "reads.sql")
 
 
@@ -74,25 +66,24 @@ class Progress:
     """Listens from entry to exit. Reconnects by itself; while PostgreSQL is away, nothing is reached."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._applied: dict[int, int] = {}
         self._waiting: defaultdict[int, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
         self._interested: defaultdict[str, set[Arrival]] = defaultdict(set)
-        self._task: asyncio.Task[None] | None = None
-        self.connected = False
-        """False while announcements do not arrive."""
+        self._listening = Listening(url, CHANNEL, fresh=self._fresh, look=self._look, hear=self._hear)
 
     async def __aenter__(self) -> "Progress":
-        self._task = asyncio.create_task(self._listen_for_ever())
+        await self._listening.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._listening.__aexit__()
+
+    @property
+    def connected(self) -> bool:
+        """False while announcements do not arrive."""
+        return self._listening.connected
 
     def applied(self, partition: int) -> int:
         """The offset after the last record of the partition that is known to be in the tables."""
@@ -128,35 +119,12 @@ class Progress:
             if not self._interested[name]:
                 del self._interested[name]
 
-    async def _listen_for_ever(self) -> None:
-        least, most = _BACK_OFF_SECONDS
-        pause = least
-        while True:
-            try:
-                with translated():
-                    async with await psycopg.AsyncConnection.connect(self._url, **connect_options()) as connection:
-                        await connection.execute(SETTINGS)
-                        await connection.execute(f"LISTEN {CHANNEL}".encode())
-                        await self._look(connection)
-                        self.connected, pause = True, least
-                        self._wake(self._interested)
-                        await self._listen(connection)
-            except DatabaseUnavailable as error:
-                if self.connected:
-                    log.warning("the projection's announcements stopped: %s", error)
-            finally:
-                self.connected = False
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, most)
+    async def _fresh(self, connection: Connection) -> None:
+        await self._look(connection)
+        self._wake(self._interested)
 
-    async def _listen(self, connection: "psycopg.AsyncConnection[Any]") -> None:
-        while True:
-            async for notice in connection.notifies(timeout=LOOK_SECONDS):
-                self._hear(notice.payload)
-            await self._look(connection)
-
-    async def _look(self, connection: "psycopg.AsyncConnection[Any]") -> None:
-        rows = await Connection(connection).tuples(_QUERIES["offsets"], topic=LIFECYCLE)
+    async def _look(self, connection: Connection) -> None:
+        rows = await connection.tuples(_QUERIES["offsets"], topic=LIFECYCLE)
         found = dict(rows)
         for partition in self._applied.keys() | found.keys():
             self._set(partition, found.get(partition, 0))
