@@ -77,13 +77,22 @@ class MemoryLog:
         return answers
 
     async def ends(self) -> Mapping[int, int]:
+        return self.ends_of(LIFECYCLE)
+
+    def ends_of(self, topic: str) -> Mapping[int, int]:
+        """For each partition of a topic the offset after its last record. Raises `LogUnavailable` while away."""
         if not self.healthy:
             raise LogUnavailable("rejected", "the log in memory is away or closed. Ask again")
-        return {partition: len(self.held(LIFECYCLE, partition)) for partition in range(self.partitions)}
+        return {partition: len(self.held(topic, partition)) for partition in range(self._partitions[topic])}
 
     def held(self, topic: str, partition: int) -> Sequence[Held]:
         """All that a partition holds; the index is the offset."""
         return self._held.get((topic, partition), ())
+
+    async def grows(self, until: Callable[[], bool]) -> None:
+        """Wait until this is so; it is asked now and whenever something was appended."""
+        async with self._grown:
+            await self._grown.wait_for(until)
 
     def records(self, partition: int, from_offset: int = 0) -> list[Recorded]:
         """The facts of a lifecycle partition from an offset on."""
@@ -92,9 +101,7 @@ class MemoryLog:
     async def follow(self, partition: int, from_offset: int = 0) -> AsyncIterator[Recorded]:
         """The facts of a lifecycle partition from an offset on, and those to come, without end."""
         for offset in itertools.count(from_offset):
-            async with self._grown:
-                while offset >= len(self.held(LIFECYCLE, partition)):
-                    await self._grown.wait()
+            await self.grows(lambda wanted=offset: wanted < len(self.held(LIFECYCLE, partition)))  # type: ignore[misc]
             yield _recorded(self.held(LIFECYCLE, partition)[offset])
 
     def _append(self, place: Place, encoded: Encoded) -> Appended:

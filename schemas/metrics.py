@@ -32,6 +32,18 @@ PROJECTION_LAG_SECONDS: Final = Gauge(
     ["partition"],
     registry=REGISTRY,
 )
+RECEIPTS_LAG_RECORDS: Final = Gauge(
+    "restante_receipts_lag_records",
+    "Receipts that the projection has not applied, by partition of their topic. Grows for minutes: add projectors.",
+    ["partition"],
+    registry=REGISTRY,
+)
+RECEIPTS_LAG_SECONDS: Final = Gauge(
+    "restante_receipts_lag_seconds",
+    "Age of the last applied receipt where receipts wait, else 0, by partition. Grows: senders hear late, look at projectors.",
+    ["partition"],
+    registry=REGISTRY,
+)
 PROJECTION_IGNORED: Final = Counter(
     "restante_projection_ignored",
     "Entries of facts about messages that are unknown or another recipient's. Any: a writer is broken, audit says which.",
@@ -62,6 +74,12 @@ SESSIONS: Final = Gauge(
 QUARANTINED: Final = Counter(
     "restante_quarantined_records",
     "Records set aside because they could not be understood. Any: read them in restante.quarantine, mend the writer.",
+    registry=REGISTRY,
+)
+TAIL_LEFT_OUT: Final = Counter(
+    "restante_tail_left_out_records",
+    "Records of the push and gateways topics passed over because they could not be understood. Any: a writer is newer.",
+    ["topic"],
     registry=REGISTRY,
 )
 HTTP_REQUESTS: Final = Counter(

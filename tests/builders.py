@@ -156,8 +156,8 @@ def erased(**changes: Any) -> AccountErased:
     return replace(AccountErased(event_id=an_id("ev", 9000), **_COMMON), **changes)
 
 
-def pushed() -> Push:
-    return Push(
+def pushed(**changes: Any) -> Push:
+    given = Push(
         event_id=an_id("ev", 9100),
         producer="test/1",
         kind=PushKind.MESSAGE,
@@ -171,6 +171,7 @@ def pushed() -> Push:
             message_id=an_id("msg", 1), sender=ALICE, position=7, stored_at_ms=T0_MS, sealed=b"sealed body"
         ),
     )
+    return replace(given, **changes)
 
 
 def quarantined() -> Quarantined:
