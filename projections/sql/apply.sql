@@ -61,7 +61,7 @@ WITH noted AS (
 DELETE FROM mailbox WHERE account = %(account)s;
 
 -- name: store
--- New messages, into the mailbox too; an id that is taken changes nothing. Answers how many were new.
+-- New messages, into the mailbox too, and who has written to whom; an id that is taken changes nothing. Answers how many were new.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(%(message_ids)s, %(recipients)s, %(senders)s, %(sender_devices)s, %(partitions)s, %(positions)s,
                          %(event_ids)s, %(producers)s, %(created_at_ms)s, %(stored_at_ms)s, %(digests)s, %(keyed)s, %(sealed)s)
@@ -73,10 +73,12 @@ WITH given AS MATERIALIZED (
     SELECT message_id, recipient, sender, sender_device, partition, position, event_id, producer, created_at_ms,
            stored_at_ms, digest, keyed
     FROM given ON CONFLICT (message_id) DO NOTHING
-    RETURNING message_id
+    RETURNING message_id, recipient, sender
+), met AS (
+    INSERT INTO contacts (account, sender) SELECT DISTINCT recipient, sender FROM kept ON CONFLICT DO NOTHING
 ), boxed AS (
     INSERT INTO mailbox (account, position, message_id, sender, stored_at_ms, sealed)
-    SELECT recipient, position, message_id, sender, stored_at_ms, sealed
+    SELECT given.recipient, position, message_id, given.sender, stored_at_ms, sealed
     FROM given JOIN kept USING (message_id)
     WHERE NOT EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
 )
@@ -167,6 +169,18 @@ JOIN messages ON messages.message_id = given.message_id AND messages.recipient =
      AND messages.position < given.position
 WHERE NOT EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
    OR EXISTS (SELECT FROM deliveries WHERE deliveries.message_id = given.message_id)
+ON CONFLICT DO NOTHING;
+
+-- name: tell
+-- Receipts that tell something after the earlier ones of their message: a second one counts only as Read after Delivered.
+INSERT INTO receipts (account, position, message_id, recipient, outcome, at_ms)
+SELECT given.account, given.position, given.message_id, given.recipient, given.outcome, given.at_ms
+FROM unnest(%(accounts)s, %(positions)s, %(message_ids)s, %(recipients)s, %(outcomes)s, %(at_ms)s)
+     AS given(account, position, message_id, recipient, outcome, at_ms)
+WHERE NOT EXISTS (
+    SELECT FROM receipts AS earlier
+    WHERE earlier.message_id = given.message_id AND earlier.account = given.account AND earlier.position < given.position
+      AND NOT (earlier.outcome = 'Delivered' AND given.outcome = 'Read'))
 ON CONFLICT DO NOTHING;
 
 -- name: waiting

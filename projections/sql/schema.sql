@@ -22,7 +22,10 @@ CREATE TABLE accounts.accounts (
     erased_at timestamptz
 );
 
--- registered_at is set once the log holds the device's DeviceRegistered; no token is answered before.
+-- registered_at is set once the log holds the device's DeviceRegistered; no token is answered before. A removed device is
+-- finished once removal_recorded_at says that the log holds its DeviceRemoved. An access token carries the generation that its
+-- device had when it was issued; revoking raises it, at revoked_at, and so ends every token from before, exactly and without
+-- a clock.
 CREATE TABLE accounts.devices (
     device_id uuid PRIMARY KEY,
     user_id uuid NOT NULL REFERENCES accounts.accounts,
@@ -30,11 +33,17 @@ CREATE TABLE accounts.devices (
     created_at timestamptz NOT NULL DEFAULT now(),
     registered_at timestamptz,
     removed_at timestamptz,
-    last_seen_at timestamptz
+    last_seen_at timestamptz,
+    generation integer NOT NULL DEFAULT 0,
+    revoked_at timestamptz,
+    removal_recorded_at timestamptz
 );
 
 -- One label is one device until it is removed.
 CREATE UNIQUE INDEX devices_label ON accounts.devices (user_id, label) WHERE removed_at IS NULL;
+CREATE INDEX devices_user ON accounts.devices (user_id);
+CREATE INDEX devices_revoked ON accounts.devices (revoked_at) WHERE revoked_at IS NOT NULL;
+CREATE INDEX devices_unfinished ON accounts.devices (user_id) WHERE removed_at IS NOT NULL AND removal_recorded_at IS NULL;
 
 -- A family is every refresh token that descends from one login.
 CREATE TABLE accounts.refresh_families (
@@ -153,7 +162,8 @@ CREATE TABLE sessions (
     push_partition integer NOT NULL,
     epoch bigint NOT NULL
 );
-CREATE INDEX sessions_device ON sessions (device_id);
+-- A device's latest session is the one with the latest marker.
+CREATE INDEX sessions_device ON sessions (device_id, epoch);
 
 -- Records that ended a session: SessionClosed, or DeviceRemoved for each session that the device had.
 CREATE TABLE session_ends (
@@ -216,6 +226,27 @@ CREATE TABLE erased (
     event_id uuid NOT NULL,
     producer text NOT NULL,
     at_ms bigint NOT NULL
+);
+
+-- What senders are told: a fold of restante.receipts. Positions are offsets in the sender's partition of that topic; `at_ms` is
+-- when the recipient's fact was appended. A message has one row, or Delivered and then Read. The account is part of the second
+-- key so that no row depends on another partition's, whatever a writer puts there.
+CREATE TABLE receipts (
+    account uuid NOT NULL,
+    position bigint NOT NULL,
+    message_id uuid NOT NULL,
+    recipient uuid NOT NULL,
+    outcome text NOT NULL,
+    at_ms bigint NOT NULL,
+    PRIMARY KEY (account, position),
+    UNIQUE (message_id, outcome, account)
+);
+
+-- Who has written to an account: what decides who may see whether it is there.
+CREATE TABLE contacts (
+    account uuid NOT NULL,
+    sender uuid NOT NULL,
+    PRIMARY KEY (account, sender)
 );
 
 -- True, or an error (RS001) where the snapshot of the asking statement has not reached these offsets. It raises because a

@@ -9,6 +9,7 @@ from psycopg import sql
 from projections.database import Database
 
 TABLES = (
+    "contacts",
     "decisions",
     "deliveries",
     "devices",
@@ -17,6 +18,7 @@ TABLES = (
     "messages",
     "owed",
     "reads",
+    "receipts",
     "repeats",
     "session_ends",
     "sessions",
