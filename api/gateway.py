@@ -1,7 +1,8 @@
 """The gateway of this process: every open socket, what the processor pushes to them, and the facts about their sessions.
 
-It reads its partition of restante.push and hands each order to the session it names, never sending on a socket itself; looks at
-the clocks of all sockets about once a second; and keeps its lease. docs/decisions/0007 says how a session is caught up.
+It reads its partition of restante.push and hands each order to the session it names, never sending on a socket itself; it
+looks at the clocks of all sockets about once a second; and it keeps its lease. docs/decisions/0007 says how a session is
+caught up.
 """
 
 import asyncio
@@ -69,7 +70,7 @@ class Gateway:
         raises nothing but CancelledError."""
 
     def revoke(self, device: UUID, before: float) -> None:
-        """The device's tokens that were issued before `before` (seconds since the epoch) are dead, and so are its sockets."""
+        """The device's tokens issued before `before` (seconds since the epoch) are dead, and so are its sockets."""
 
     def drain(self) -> None:
         """Take no more sockets, and begin to close those that are open with 1012. Leaving waits for them."""

@@ -1,7 +1,7 @@
-"""What a gateway stands on, besides the log and a tail of its pushes: sockets, the mailbox, progress, keys, tokens, receipts.
+"""What a gateway stands on, besides the log and a tail of its pushes: sockets, mailbox, progress, keys, tokens, receipts.
 
-Each has a real implementation and one in memory (tests/simulation), so that a thousand days of a gateway can be played through
-in seconds.
+Each has a real implementation and one in memory (tests/simulation), so that a thousand days of a gateway can be played
+through in seconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -65,8 +65,8 @@ class MailboxReads(Protocol):
     async def stragglers(
         self, users: Sequence[UUID], devices: Sequence[UUID], after: Sequence[int], *, stored_before_ms: int
     ) -> list[UUID]:
-        """Of these devices (each of the user beside it, who has everything up to the position beside it) those with a message
-        after that position which was stored before that time."""
+        """Of these devices, each with its user and a position, those whose mailbox has a message above that position which
+        was stored before that time."""
 
 
 class MailboxProgress(Protocol):

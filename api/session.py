@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOptions:
-    """Times in seconds. `window` messages or `window_bytes` of sealed bodies may be unacknowledged on a session; an account may
-    have `sockets` in this process."""
+    """Times in seconds. `window` messages or `window_bytes` of sealed bodies may be unacknowledged on a session; an account
+    may have `sockets` in this process."""
 
     ack_timeout: float = 15.0
     heartbeat: float = 25.0

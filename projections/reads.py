@@ -104,10 +104,19 @@ class Reads:
         self._database = database
 
     async def page(
-        self, user: UUID, device: UUID, *, after: int, limit: int, max_bytes: int, floors: Floors = NO_FLOORS
+        self,
+        user: UUID,
+        device: UUID,
+        *,
+        after: int,
+        limit: int,
+        max_bytes: int,
+        floors: Floors = NO_FLOORS,
+        counted: bool = True,
     ) -> Page:
         """The first `limit` messages above position `after` that the device has not acknowledged, as far as their sealed
-        bodies stay within `max_bytes` (one at least). Costs the same however deep the mailbox is."""
+        bodies stay within `max_bytes` (one at least). Costs the same however deep the mailbox is. Without `counted` nobody
+        counts the mailbox: `pending` is what the page has."""
         async with self._database.connection() as connection:
             found = await connection.tuples(
                 QUERIES["page"],
@@ -120,8 +129,8 @@ class Reads:
             )
             rows = [_mailbox_row(row) for row in found]
             has_more = bool(found) and len(found) < found[0][6]
-            if after <= START and not has_more:
-                return Page(rows=rows, has_more=False, pending=len(rows))
+            if not counted or (after <= START and not has_more):
+                return Page(rows=rows, has_more=has_more, pending=len(rows))
             return Page(rows=rows, has_more=has_more, pending=await self._pending(connection, user, device))
 
     async def pending(self, user: UUID, device: UUID) -> int:
@@ -162,6 +171,20 @@ class Reads:
             limit=Int8(limit),
             **_floors(floors),
         )
+
+    async def stragglers(
+        self, users: Sequence[UUID], devices: Sequence[UUID], after: Sequence[int], *, stored_before_ms: int
+    ) -> list[UUID]:
+        """Of these devices, each with its user and a position, those whose mailbox has a message above that position which
+        was stored before that time."""
+        rows = await self._database.tuples(
+            QUERIES["stragglers"],
+            users=columns.uuids(users),
+            devices=columns.uuids(devices),
+            positions=columns.bigints(after),
+            stored_before=Int8(stored_before_ms),
+        )
+        return [device for (device,) in rows]
 
     async def stored(self, message_id: UUID, *, floors: Floors = NO_FLOORS) -> StoredMessage | None:
         """The message that took this id, or None."""

@@ -63,6 +63,18 @@ UNION ALL
  WHERE device_id = %(device)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
 ORDER BY position LIMIT %(limit)s;
 
+-- name: stragglers
+-- Which of these devices have a message above their position that was stored before a time. Both branches go by key; the oldest
+-- row above the position decides, since positions and times rise together.
+SELECT asked.device_id
+FROM unnest(%(users)s, %(devices)s, %(positions)s) AS asked(account, device_id, after)
+WHERE (SELECT stored_at_ms FROM mailbox
+       WHERE mailbox.account = asked.account AND mailbox.position > asked.after
+       ORDER BY mailbox.position LIMIT 1) < %(stored_before)s
+   OR (SELECT stored_at_ms FROM owed
+       WHERE owed.device_id = asked.device_id AND owed.position > asked.after
+       ORDER BY owed.position LIMIT 1) < %(stored_before)s;
+
 -- name: stored
 -- What is known of an id: enough to answer a repeated idempotency key.
 SELECT message_id, recipient, sender, digest, partition, position, stored_at_ms
