@@ -1,6 +1,6 @@
 """How far the projection has come, as it moves: what lets a read wait for completeness without asking again and again.
 
-Each projector's transaction announces the partition, its next offset and whose mail it brought; one connection a process
+Each projector's transaction announces the partition, its next offset and whom its records concern; one connection a process
 listens. Announcements only ever raise what is known. A look at the offsets table, taken on each connect and each
 second, sets it, also lower: after a restore or a rebuild the projection is further back. Reads check the offset in
 their own snapshot anyway, so this memory being stale costs time, never a message.
@@ -8,8 +8,8 @@ their own snapshot anyway, so this memory being stale costs time, never a messag
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Final
 from uuid import UUID
@@ -17,9 +17,9 @@ from uuid import UUID
 from projections.database import Connection, load_queries
 from projections.errors import ProjectionBehind
 from projections.listening import Listening
-from schemas.topics import LIFECYCLE
+from schemas.topics import LIFECYCLE, RECEIPTS
 
-CHANNEL: Final = "restante_projection"
+CHANNEL: Final = "restante_folded"
 EVERYBODY: Final = "*"
 _TAIL_BYTES = 4
 _MOST_NAMED = 800
@@ -32,23 +32,23 @@ def tail(user: UUID) -> str:
     return user.bytes[-_TAIL_BYTES:].hex()
 
 
-def announcements(partition: int, next_offset: int, recipients: Iterable[UUID]) -> list[str]:
-    """The payloads (below PostgreSQL's 8,000 bytes) that say how far a partition has come and who got mail."""
-    tails = sorted({tail(recipient) for recipient in recipients})
+def announcements(topic: str, partition: int, next_offset: int, users: Iterable[UUID]) -> list[str]:
+    """The payloads (below PostgreSQL's 8,000 bytes) that say how far a partition has come and who got something."""
+    tails = sorted({tail(user) for user in users})
     if len(tails) > 4 * _MOST_NAMED:
         tails = [EVERYBODY]
     groups = [tails[at : at + _MOST_NAMED] for at in range(0, len(tails), _MOST_NAMED)] or [[]]
-    return [f"{partition} {next_offset} {','.join(group)}" for group in groups]
+    return [f"{topic} {partition} {next_offset} {','.join(group)}" for group in groups]
 
 
 class Arrival:
-    """Interest in one user's mail, from the moment it was registered."""
+    """Interest in what comes for one user, from the moment it was registered."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
-        """True once mail may have come since the last wait (or since registering); False after this time."""
+        """True once something may have come since the last wait (or since registering); False after this time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()
@@ -58,39 +58,22 @@ class Arrival:
         return True
 
     def wake(self) -> None:
-        """Mail may have come."""
+        """Something may have come."""
         self._event.set()
 
 
-class Progress:
-    """Listens from entry to exit. Reconnects by itself; while PostgreSQL is away, nothing is reached."""
+class _Topic:
+    """How far one topic has been folded, and who waits for what of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self) -> None:
         self._applied: dict[int, int] = {}
         self._waiting: defaultdict[int, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
         self._interested: defaultdict[str, set[Arrival]] = defaultdict(set)
-        self._listening = Listening(url, CHANNEL, fresh=self._fresh, look=self._look, hear=self._hear)
-
-    async def __aenter__(self) -> "Progress":
-        await self._listening.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._listening.__aexit__()
-
-    @property
-    def connected(self) -> bool:
-        """False while announcements do not arrive."""
-        return self._listening.connected
 
     def applied(self, partition: int) -> int:
-        """The offset after the last record of the partition that is known to be in the tables."""
         return self._applied.get(partition, 0)
 
     async def reached(self, partition: int, end: int, timeout: float) -> None:
-        """Wait until the records below `end` are in the tables. Raises `ProjectionBehind` after `timeout` seconds."""
         if self.applied(partition) >= end:
             return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,8 +91,6 @@ class Progress:
 
     @contextmanager
     def arrivals(self, user: UUID) -> Iterator[Arrival]:
-        """Interest in a user's mail. Register it before the query: what comes between query and wait is then not missed.
-        A wake-up may be false (another user, a reconnect); it says "look", not "there is"."""
         name, arrival = tail(user), Arrival()
         self._interested[name].add(arrival)
         try:
@@ -119,23 +100,22 @@ class Progress:
             if not self._interested[name]:
                 del self._interested[name]
 
-    async def _fresh(self, connection: Connection) -> None:
-        await self._look(connection)
-        self._wake(self._interested)
-
-    async def _look(self, connection: Connection) -> None:
-        rows = await connection.tuples(_QUERIES["offsets"], topic=LIFECYCLE)
-        found = dict(rows)
+    def look(self, found: Mapping[int, int]) -> None:
+        """Take the offsets as they are in the table."""
         for partition in self._applied.keys() | found.keys():
             self._set(partition, found.get(partition, 0))
 
-    def _hear(self, payload: str) -> None:
-        partition, next_offset, tails = payload.split(" ")
-        self._set(int(partition), max(self.applied(int(partition)), int(next_offset)))
+    def hear(self, partition: int, next_offset: int, tails: str) -> None:
+        """Take an announcement."""
+        self._set(partition, max(self.applied(partition), next_offset))
         if tails == EVERYBODY:
-            self._wake(self._interested)
+            self.wake_all()
         elif tails and self._interested:
             self._wake(self._interested.keys() & tails.split(","))
+
+    def wake_all(self) -> None:
+        """Everybody may have missed something."""
+        self._wake(self._interested)
 
     def _set(self, partition: int, next_offset: int) -> None:
         self._applied[partition] = next_offset
@@ -147,3 +127,56 @@ class Progress:
         for name in tails:
             for arrival in self._interested[name]:
                 arrival.wake()
+
+
+class Progress:
+    """Listens from entry to exit. Reconnects by itself; while PostgreSQL is away, nothing is reached. Where no topic is
+    named, the lifecycle is meant."""
+
+    def __init__(self, url: str) -> None:
+        self._topics = {topic: _Topic() for topic in (LIFECYCLE, RECEIPTS)}
+        self._listening = Listening(url, CHANNEL, fresh=self._fresh, look=self._look, hear=self._hear)
+
+    async def __aenter__(self) -> "Progress":
+        await self._listening.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._listening.__aexit__()
+
+    @property
+    def connected(self) -> bool:
+        """False while announcements do not arrive."""
+        return self._listening.connected
+
+    def applied(self, partition: int, topic: str = LIFECYCLE) -> int:
+        """The offset after the last record of the partition that is known to be in the tables."""
+        return self._topics[topic].applied(partition)
+
+    async def reached(self, partition: int, end: int, timeout: float, topic: str = LIFECYCLE) -> None:
+        """Wait until the records below `end` are in the tables. Raises `ProjectionBehind` after `timeout` seconds."""
+        await self._topics[topic].reached(partition, end, timeout)
+
+    def arrivals(self, user: UUID) -> AbstractContextManager[Arrival]:
+        """Interest in a user's mail. Register it before the query: what comes between query and wait is then not missed.
+        A wake-up may be false (another user, a reconnect); it says "look", not "there is"."""
+        return self._topics[LIFECYCLE].arrivals(user)
+
+    def receipt_arrivals(self, user: UUID) -> AbstractContextManager[Arrival]:
+        """Interest in what a user is told about messages that he sent. Otherwise as `arrivals`."""
+        return self._topics[RECEIPTS].arrivals(user)
+
+    async def _fresh(self, connection: Connection) -> None:
+        await self._look(connection)
+        for topic in self._topics.values():
+            topic.wake_all()
+
+    async def _look(self, connection: Connection) -> None:
+        for name, topic in self._topics.items():
+            topic.look(dict(await connection.tuples(_QUERIES["offsets"], topic=name)))
+
+    def _hear(self, payload: str) -> None:
+        name, partition, next_offset, tails = payload.split(" ")
+        self._topics[name].hear(int(partition), int(next_offset), tails)

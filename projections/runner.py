@@ -1,4 +1,4 @@
-"""The projector: takes records, folds them, and moves on, rows and offsets in one transaction.
+"""The projector: takes the records of a topic, folds them, and moves on, rows and offsets in one transaction.
 
 The transaction first moves the offset rows from exactly where this projector started; if another has been there, it fails
 (`ReplacedError`) and nothing is written. So a projector that was paused and replaced does no harm, and a record is folded
@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from projections import columns
-from projections.apply import QUERIES, Applied, apply
+from projections.apply import QUERIES, Applied
 from projections.database import Database
 from projections.errors import (
     DatabaseUnavailable,
@@ -28,15 +28,15 @@ from projections.errors import (
     ReplacedError,
     SourceUnavailable,
 )
+from projections.folds import FACTS, Fold
 from projections.progress import CHANNEL, announcements
 from projections.source import LogSource, Raw
 from schemas import metrics
-from schemas.codec import DecodeError, decode
-from schemas.events import Fact, MessageStored, Place, Recorded
+from schemas.codec import DecodeError, Record, decode
+from schemas.events import Place
 from schemas.ids import derived_id
 from schemas.partitions import partition_of_key, recipient_key
 from schemas.quarantined import Header, Quarantined
-from schemas.topics import LIFECYCLE
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,12 @@ class _Step:
     end: int
     last_event_id: UUID | None
     last_at_ms: int
-    records: list[Recorded]
+    records: list[Any]
 
 
 class Projector:
-    """Folds the partitions that its source is given, until cancelled. `run` raises only what a person must look at."""
+    """Folds the partitions that its source is given, until cancelled, as `fold` says (the source is of its topic). `run`
+    raises only what a person must look at."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Projector:
         database: Database,
         quarantine: Quarantine,
         *,
+        fold: Fold[Any] = FACTS,
         name: str = "projector",
         quarantine_limit: int = QUARANTINE_LIMIT,
         silent_seconds: float = SILENT_SECONDS,
@@ -93,6 +95,7 @@ class Projector:
         self._source = source
         self._database = database
         self._quarantine = quarantine
+        self._meaning = fold
         self._name = name
         self._quarantine_limit = quarantine_limit
         self._silent_seconds = silent_seconds
@@ -149,13 +152,13 @@ class Projector:
 
     async def _place(self, source: LogSource, partitions: set[int]) -> None:
         """Begin where the tables end. One record earlier, where there is one: it must be the one we know."""
-        asked: dict[str, Any] = {"topic": LIFECYCLE, "partitions": columns.smallints(sorted(partitions))}
+        asked: dict[str, Any] = {"topic": self._meaning.topic, "partitions": columns.smallints(sorted(partitions))}
         await self._database.run(QUERIES["begin_partitions"], **asked)
         rows = await self._database.tuples(QUERIES["starts"], **asked)
         bounds = await source.bounds(partitions)
         for partition, next_offset, last_event_id, last_at_ms in rows:
             first, end = bounds[partition]
-            _check_bounds(partition, next_offset, first, end)
+            _check_bounds(self._named(partition), next_offset, first, end)
             self._places[partition] = _Place(next_offset, last_event_id, last_at_ms, witnessed=next_offset == 0)
             source.place(partition, max(0, next_offset - 1))
 
@@ -169,11 +172,11 @@ class Projector:
         if not steps:
             return
         async with self._database.transaction() as transaction:
-            moved = await transaction.run(QUERIES["move_on"], **_moves(steps))
+            moved = await transaction.run(QUERIES["move_on"], **_moves(self._meaning.topic, steps))
             if moved < len(steps):
                 raise ReplacedError("another projector has moved on these partitions")
-            applied = await apply(transaction, [recorded for step in steps for recorded in step.records])
-            payloads = [payload for step in steps for payload in _announced(step)]
+            applied = await self._meaning.apply(transaction, [recorded for step in steps for recorded in step.records])
+            payloads = [payload for step in steps for payload in self._announced(step)]
             await transaction.tuples(QUERIES["announce"], channel=CHANNEL, payloads=columns.texts(payloads))
         for step in steps:
             self._places[step.partition] = _Place(step.end, step.last_event_id, step.last_at_ms, witnessed=True)
@@ -183,7 +186,7 @@ class Projector:
         """The records from our offset on, once the one before has been recognised."""
         place = self._places[partition]
         if not place.witnessed:
-            _check_witness(partition, place, raws[0])
+            self._check_witness(partition, place, raws[0])
             place.witnessed = True
         unseen = [raw for raw in raws if raw.offset >= place.next_offset]
         if unseen and [raw.offset for raw in (unseen[0], unseen[-1])] != [
@@ -191,34 +194,60 @@ class Projector:
             place.next_offset + len(unseen) - 1,
         ]:
             raise ForeignLogError(
-                f"partition {partition}: records are missing from offset {place.next_offset} on. The log is damaged, or"
+                f"{self._named(partition)}: records are missing from offset {place.next_offset} on. The log is damaged, or"
                 " something else than Restante writes to it with transactions: `restante audit` says where"
             )
         return unseen
 
     async def _step(self, partition: int, partitions: int, raws: Sequence[Raw]) -> _Step:
-        records: list[Recorded] = []
+        topic, owner, placed = self._meaning.topic, self._meaning.owner, self._meaning.placed
+        records: list[Any] = []
         event_id: UUID | None = None
         for raw in raws:
             try:
-                fact = _fact(raw)
-                if _home(raw.key, partitions) != (fact.recipient.int, partition):
-                    raise DecodeError("the key or the partition is not the one of the fact's recipient")
+                record = self._understood(raw)
+                if _home(raw.key, partitions) != (owner(record).int, partition):
+                    raise DecodeError("the key or the partition is not the one of the account that it is about")
             except DecodeError as error:
                 event_id = None
                 await self._set_aside(partition, raw, str(error))
                 continue
-            event_id = fact.event_id
-            records.append(Recorded(fact, Place(LIFECYCLE, partition, raw.offset), raw.at_ms))
+            event_id = record.event_id
+            records.append(placed(record, Place(topic, partition, raw.offset), raw.at_ms))
         return _Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, records)
+
+    def _understood(self, raw: Raw) -> Record:
+        record = decode(raw.value)
+        if type(record) not in self._meaning.kinds:
+            raise DecodeError(f"a {type(record).__name__} does not belong into {self._meaning.topic}")
+        return record
+
+    def _check_witness(self, partition: int, place: _Place, raw: Raw) -> None:
+        try:
+            event_id = self._understood(raw).event_id if place.last_event_id else None  # None: the last one was set aside
+        except DecodeError:
+            event_id = None
+        if (raw.offset, event_id, raw.at_ms) != (place.next_offset - 1, place.last_event_id, place.last_at_ms):
+            raise ForeignLogError(
+                f"{self._named(partition)}: the record at offset {place.next_offset - 1} is not the one that was folded"
+                f" (event {place.last_event_id}), but event {event_id} at offset {raw.offset}: another topic. {_REMEDY}"
+            )
+
+    def _announced(self, step: _Step) -> list[str]:
+        return announcements(self._meaning.topic, step.partition, step.end, self._meaning.woken(step.records))
+
+    def _named(self, partition: int) -> str:
+        return f"partition {partition} of {self._meaning.topic}"
 
     async def _set_aside(self, partition: int, raw: Raw, reason: str) -> None:
         """Into quarantine, under an id of its place: a second time is the same record."""
-        event_id = derived_id(b"quarantined", LIFECYCLE.encode(), str(partition).encode(), str(raw.offset).encode())
+        event_id = derived_id(
+            b"quarantined", self._meaning.topic.encode(), str(partition).encode(), str(raw.offset).encode()
+        )
         record = Quarantined(
             event_id=event_id,
             producer=self._name,
-            topic=LIFECYCLE,
+            topic=self._meaning.topic,
             partition=partition,
             offset=raw.offset,
             at_ms=raw.at_ms,
@@ -230,8 +259,8 @@ class Projector:
         known = (partition, raw.offset) in self._quarantined
         if not known and len(self._quarantined) >= self._quarantine_limit:
             raise QuarantineLimitError(
-                f"{self._quarantine_limit} records were set aside and one more is due (partition {partition}, offset"
-                f" {raw.offset}: {reason}). Look at restante.quarantine before starting this role again"
+                f"{self._quarantine_limit} records were set aside and one more is due ({self._named(partition)},"
+                f" offset {raw.offset}: {reason}). Look at restante.quarantine before starting this role again"
             )
         try:
             await self._quarantine(record)
@@ -240,7 +269,7 @@ class Projector:
         self._quarantined.add((partition, raw.offset))
         if not known:
             metrics.QUARANTINED.inc()
-            log.error("partition %d offset %d set aside: %s", partition, raw.offset, reason)
+            log.error("%s, offset %d, set aside: %s", self._named(partition), raw.offset, reason)
 
     async def _measure(self, source: LogSource) -> int:
         """Set the metrics; how many records wait in our partitions."""
@@ -249,23 +278,16 @@ class Projector:
         behind = {partition: max(0, ends[partition][1] - self._places[partition].next_offset) for partition in ours}
         for partition, records in behind.items():
             last = self._places[partition].last_at_ms
-            metrics.PROJECTION_LAG_RECORDS.labels(partition).set(records)
-            metrics.PROJECTION_LAG_SECONDS.labels(partition).set(
+            self._meaning.lag_records.labels(partition).set(records)
+            self._meaning.lag_seconds.labels(partition).set(
                 max(0.0, self._clock() - last / 1000) if records and last is not None else 0.0
             )
         for partition in self._measured - ours:
-            metrics.PROJECTION_LAG_RECORDS.remove(partition)
-            metrics.PROJECTION_LAG_SECONDS.remove(partition)
+            self._meaning.lag_records.remove(partition)
+            self._meaning.lag_seconds.remove(partition)
         self._measured = ours
-        metrics.MESSAGES_PENDING.set((await self._database.tuples(QUERIES["waiting"]))[0][0])
+        await self._meaning.measure(self._database)
         return sum(behind.values())
-
-
-def _fact(raw: Raw) -> Fact:
-    fact = decode(raw.value)
-    if not isinstance(fact, Fact):
-        raise DecodeError(f"a {type(fact).__name__} is no fact of the lifecycle")
-    return fact
 
 
 @lru_cache(maxsize=65_536)
@@ -278,28 +300,16 @@ def _home(key: bytes | None, partitions: int) -> tuple[int, int] | None:
     return (recipient.int, partition_of_key(key or b"", partitions)) if recipient_key(recipient) == key else None
 
 
-def _check_bounds(partition: int, next_offset: int, first: int, end: int) -> None:
+def _check_bounds(partition: str, next_offset: int, first: int, end: int) -> None:
     if next_offset > end:
         raise ForeignLogError(
-            f"partition {partition} was folded up to offset {next_offset}, but the log ends at {end}: another topic, or one"
+            f"{partition} was folded up to offset {next_offset}, but the log ends at {end}: another topic, or one"
             f" that lost records. {_REMEDY}"
         )
     if first > max(0, next_offset - 1):
         raise ForeignLogError(
-            f"partition {partition} begins at offset {first}, but records from {max(0, next_offset - 1)} on are needed: its"
+            f"{partition} begins at offset {first}, but records from {max(0, next_offset - 1)} on are needed: its"
             f" retention deletes facts. {_REMEDY}"
-        )
-
-
-def _check_witness(partition: int, place: _Place, raw: Raw) -> None:
-    try:
-        event_id = _fact(raw).event_id if place.last_event_id else None  # None: the last one was set aside
-    except DecodeError:
-        event_id = None
-    if (raw.offset, event_id, raw.at_ms) != (place.next_offset - 1, place.last_event_id, place.last_at_ms):
-        raise ForeignLogError(
-            f"partition {partition}: the record at offset {place.next_offset - 1} is not the one that was folded (event"
-            f" {place.last_event_id}), but event {event_id} at offset {raw.offset}: another topic. {_REMEDY}"
         )
 
 
@@ -309,20 +319,15 @@ _REMEDY: Final = (
 )
 
 
-def _moves(steps: Sequence[_Step]) -> dict[str, Any]:
+def _moves(topic: str, steps: Sequence[_Step]) -> dict[str, Any]:
     return {
-        "topic": LIFECYCLE,
+        "topic": topic,
         "partitions": columns.smallints([step.partition for step in steps]),
         "starts": columns.bigints([step.start for step in steps]),
         "ends": columns.bigints([step.end for step in steps]),
         "event_ids": columns.uuids([step.last_event_id for step in steps]),
         "at_ms": columns.bigints([step.last_at_ms for step in steps]),
     }
-
-
-def _announced(step: _Step) -> list[str]:
-    got_mail = {recorded.fact.recipient for recorded in step.records if isinstance(recorded.fact, MessageStored)}
-    return announcements(step.partition, step.end, got_mail)
 
 
 def _count(applied: Applied) -> None:
