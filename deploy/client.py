@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -119,16 +121,25 @@ class Login:
         """The account's name."""
         return str(self.tokens["name"])
 
+    @property
+    def fresh_for(self) -> float:
+        """Seconds until the access token has to be renewed; negative where that is overdue."""
+        return float(self.tokens["expires_at"]) - time.time()
+
+    def access_token(self) -> str:
+        """An access token that has not expired as far as we know."""
+        if self.fresh_for < 0:
+            self.renew()
+        return str(self.tokens["access_token"])
+
     def call(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
         """A request as this account; an expired access token is renewed once."""
-        if time.time() > self.tokens["expires_at"]:
-            self._refresh()
         try:
-            return self.service.call(method, path, body, token=self.tokens["access_token"], headers=headers)
+            return self.service.call(method, path, body, token=self.access_token(), headers=headers)
         except Problem as problem:
             if problem.code != "token_expired":
                 raise
-        self._refresh()
+        self.renew()
         return self.service.call(method, path, body, token=self.tokens["access_token"], headers=headers)
 
     def send(self, to: str, body: Mapping[str, Any], key: str) -> Any:
@@ -146,10 +157,20 @@ class Login:
                 time.sleep(1.0)
         raise AssertionError("the last attempt returns or raises")
 
-    def _refresh(self) -> None:
-        fresh = self.service.call("POST", "/tokens/refresh", {"refresh_token": self.tokens["refresh_token"]})
-        self.tokens = {**self.tokens, **_kept(fresh)}
-        write_whole(self.file, json.dumps(self.tokens))
+    def renew(self) -> None:
+        """Get new tokens, or take those that another command of this login has got meanwhile.
+
+        One command at a time: a refresh token that two of them use would look stolen, and log the device out.
+        """
+        with _held(self.file.with_suffix(".lock")):
+            kept = json.loads(self.file.read_text(encoding="utf-8"))
+            if kept["refresh_token"] != self.tokens["refresh_token"]:
+                self.tokens = kept
+                if self.fresh_for > 0:
+                    return
+            fresh = self.service.call("POST", "/tokens/refresh", {"refresh_token": self.tokens["refresh_token"]})
+            self.tokens = {**self.tokens, **_kept(fresh)}
+            write_whole(self.file, json.dumps(self.tokens))
 
 
 def sign_up(service: Service, name: str, password: str) -> None:
@@ -184,6 +205,13 @@ def tokens_directory(environment: Mapping[str, str]) -> Path:
     """`$XDG_CONFIG_HOME/restante`, else `~/.config/restante`: tokens belong to the person, not to a service's data."""
     root = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(root, "restante")
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _place(directory: Path, url: str) -> Path:

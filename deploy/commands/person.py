@@ -1,4 +1,4 @@
-"""`login`, `send`, `sync`, `trail`: a person's client in the shell. They speak HTTP only."""
+"""`login`, `send`, `sync`, `trail`: a person's client in the shell. They speak HTTP only (`listen` is elsewhere)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from deploy import client
 from deploy.client import Login, Service
-from deploy.commands.screen import out, say, show_json, show_table
+from deploy.commands.screen import out, printable, say, show_json, show_table
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured
 from deploy.settings import given_settings, machine_environment, read_settings
@@ -122,7 +122,10 @@ def sync(
 def _show(message: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return
-    text = message["body"] if "body" in message else f"({message['content_type']}, base64) {message['body_base64']}"
+    if "body" in message:
+        text = printable(message["body"])
+    else:
+        text = f"({printable(message['content_type'])}, base64) {message['body_base64']}"
     say(f"{message['stored_at']}  {message['from'] or '(erased)'}: {text}    {message['id']}")
 
 

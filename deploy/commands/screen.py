@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,16 @@ def say(line: str) -> None:
         out.print(line)
     else:
         print(line, flush=True)
+
+
+def printable(text: str) -> str:
+    """What somebody else wrote, harmless to a terminal: control characters are shown as U+FFFD, further lines indented."""
+    kept = "".join("\ufffd" if _controls(character) else character for character in text.expandtabs(8))
+    return "\n    ".join(kept.splitlines()) if "\n" in kept else kept
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character != "\n"
 
 
 class Waiting:
