@@ -62,7 +62,7 @@ class KafkaLog:
         self._connection = connection
         self._free_records = max_records
         self._free_bytes = max_bytes
-        self._ends = Ends(connection, LIFECYCLE)
+        self._ends = {LIFECYCLE: Ends(connection, LIFECYCLE)}
         self._lanes: dict[Place, Lane] = {}
         self._rounds: dict[int | None, _Round] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -81,7 +81,7 @@ class KafkaLog:
 
     @property
     def healthy(self) -> bool:
-        if self._session is None or self._closing or self._ends.failing:
+        if self._session is None or self._closing or self._ends[LIFECYCLE].failing:
             return False
         now = time.monotonic()
         return all(lane.stuck_for(now) < DEADLINE_SECONDS for lane in self._lanes.values())
@@ -107,7 +107,8 @@ class KafkaLog:
         await _cancel([*self._tasks, *self._deliveries])
         if self._session is not None:
             await self._session.close()
-        await self._ends.close()
+        for ends in self._ends.values():
+            await ends.close()
 
     async def append(self, record: Record, *, partition: int | None = None) -> Appended:
         return await self.take(*self.address(record, partition))
@@ -144,8 +145,10 @@ class KafkaLog:
                 self._leave(part)
         return [next(answers[place]) for place, _ in addressed]
 
-    async def ends(self) -> Mapping[int, int]:
-        return await self._ends.ask()
+    async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
+        if topic not in self._ends:
+            self._ends[topic] = Ends(self._connection, topic)
+        return await self._ends[topic].ask()
 
     def _enter(self, place: Place, records: list[Encoded]) -> Part:
         """Queue records of one partition; what can not be taken now is answered at once. `_leave` must follow."""
@@ -249,7 +252,7 @@ class KafkaLog:
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
             with contextlib.suppress(LogUnavailable):
-                await self._ends.ask()
+                await self._ends[LIFECYCLE].ask()
 
     async def _keep(self, session: Session) -> None:
         """Replace a producer that is broken by a new one."""

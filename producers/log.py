@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
 from schemas.codec import Record
+from schemas.topics import LIFECYCLE
 
 DEADLINE_SECONDS = 5.0
 """Every call on the log answers within this time, whatever the log does."""
@@ -66,9 +67,9 @@ class EventLog(Protocol):
     ) -> list[Appended | LogUnavailable]:
         """Append each record on its own; answers in the same order. Raises `RecordTooLarge` before anything is sent."""
 
-    async def ends(self) -> Mapping[int, int]:
-        """For each partition of the lifecycle topic the offset after its last readable record, asked after this call began.
-        Raises `LogUnavailable` within DEADLINE_SECONDS."""
+    async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
+        """For each partition of a topic the offset after its last readable record, asked after this call began. Raises
+        `LogUnavailable` within DEADLINE_SECONDS."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -76,8 +76,8 @@ class MemoryLog:
             self._grown.notify_all()
         return answers
 
-    async def ends(self) -> Mapping[int, int]:
-        return self.ends_of(LIFECYCLE)
+    async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
+        return self.ends_of(topic)
 
     def ends_of(self, topic: str) -> Mapping[int, int]:
         """For each partition of a topic the offset after its last record. Raises `LogUnavailable` while away."""

@@ -16,6 +16,7 @@ from producers.kafka import MAX_BYTES, MAX_RECORDS, KafkaLog
 from producers.lanes import Answer, Place
 from producers.log import Appended
 from schemas.codec import Encoded, Record
+from schemas.topics import LIFECYCLE
 
 STRIPES = 4
 
@@ -74,8 +75,8 @@ class StripedLog:
         await asyncio.gather(*(take(log, group) for log, group in groups.items()))
         return [answers[at] for at in range(len(records))]
 
-    async def ends(self) -> Mapping[int, int]:
-        return await self._logs[0].ends()
+    async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
+        return await self._logs[0].ends(topic)
 
     def _log(self, place: Place) -> KafkaLog:
         return self._logs[place[1] % len(self._logs)]

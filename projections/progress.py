@@ -8,7 +8,7 @@ their own snapshot anyway, so this memory being stale costs time, never a messag
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Final
@@ -68,7 +68,7 @@ class _Topic:
     def __init__(self) -> None:
         self._applied: dict[int, int] = {}
         self._waiting: defaultdict[int, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
-        self._interested: defaultdict[str, set[Arrival]] = defaultdict(set)
+        self._interested: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
 
     def applied(self, partition: int) -> int:
         return self._applied.get(partition, 0)
@@ -90,15 +90,21 @@ class _Topic:
             self._waiting[partition].discard(waiter)
 
     @contextmanager
-    def arrivals(self, user: UUID) -> Iterator[Arrival]:
-        name, arrival = tail(user), Arrival()
-        self._interested[name].add(arrival)
+    def watch(self, user: UUID, wake: Callable[[], None]) -> Iterator[None]:
+        name = tail(user)
+        self._interested[name].append(wake)
         try:
-            yield arrival
+            yield
         finally:
-            self._interested[name].discard(arrival)
+            self._interested[name].remove(wake)
             if not self._interested[name]:
                 del self._interested[name]
+
+    @contextmanager
+    def arrivals(self, user: UUID) -> Iterator[Arrival]:
+        arrival = Arrival()
+        with self.watch(user, arrival.wake):
+            yield arrival
 
     def look(self, found: Mapping[int, int]) -> None:
         """Take the offsets as they are in the table."""
@@ -125,8 +131,8 @@ class _Topic:
 
     def _wake(self, tails: Iterable[str]) -> None:
         for name in tails:
-            for arrival in self._interested[name]:
-                arrival.wake()
+            for wake in self._interested[name]:
+                wake()
 
 
 class Progress:
@@ -167,6 +173,10 @@ class Progress:
     def receipt_arrivals(self, user: UUID) -> AbstractContextManager[Arrival]:
         """Interest in what a user is told about messages that he sent. Otherwise as `arrivals`."""
         return self._topics[RECEIPTS].arrivals(user)
+
+    def watch_receipts(self, user: UUID, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """The same as a call, which must not raise: for whoever waits for many things at once."""
+        return self._topics[RECEIPTS].watch(user, wake)
 
     async def _fresh(self, connection: Connection) -> None:
         await self._look(connection)

@@ -21,7 +21,7 @@ from schemas.codec import Encoded, Record, decode, encode
 from schemas.events import MessageStored
 from schemas.partitions import partition_for
 from schemas.presence import PresenceRow
-from schemas.topics import LIFECYCLE, PUSH, TOPIC_OF
+from schemas.topics import LIFECYCLE, PUSH, RECEIPTS, TOPIC_OF
 from tests import builders
 from tests.topic_reader import read_partition
 
@@ -213,6 +213,17 @@ async def test_ends_name_every_partition_and_grow_by_what_is_appended(trial: Tri
     after = await trial.log.ends()
     for partition, end in after.items():
         assert end == before[partition] + sum(place.partition == partition for place in places)
+
+
+async def test_ends_of_another_topic_grow_by_what_is_appended_there(trial: Trial) -> None:
+    before, lifecycle = await trial.log.ends(RECEIPTS), await trial.log.ends()
+    place = await trial.log.append(builders.receipt())
+    after = await trial.log.ends(RECEIPTS)
+    assert (place.topic, after[place.partition]) == (RECEIPTS, place.offset + 1)
+    assert {at: end for at, end in after.items() if at != place.partition} == {
+        at: end for at, end in before.items() if at != place.partition
+    }
+    assert await trial.log.ends() == lifecycle
 
 
 async def test_ends_see_what_was_answered_before_the_question(trial: Trial) -> None:
