@@ -35,6 +35,7 @@ Code = Literal[
     "projection_behind",
     "overloaded",
     "subprotocol_missing",
+    "upgrade_required",
     "foreign_origin",
     "ack_timeout",
     "heartbeat_timeout",
@@ -81,6 +82,7 @@ PROBLEMS: Final[dict[Code, Kind]] = {
     "projection_behind": Kind(503, "The mailbox is not up to date yet"),
     "overloaded": Kind(503, "The service is overloaded"),
     "subprotocol_missing": Kind(400, "The stream speaks the subprotocol restante.v1"),
+    "upgrade_required": Kind(426, "This is a WebSocket"),
     "foreign_origin": Kind(403, "This web page may not connect here"),
     "ack_timeout": Kind(408, "The oldest message was not acknowledged in time"),
     "heartbeat_timeout": Kind(408, "Nothing was heard for too long"),
@@ -152,6 +154,8 @@ class Problem(Exception):
         if self.status in (429, 503):
             seconds = math.ceil(self.wait) + random.randint(1, 5)  # noqa: S311 (spreads load, guards nothing)
             return [(b"retry-after", b"%d" % seconds)]
+        if self.status == 426:
+            return [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
         if self.allow is not None:
             return [(b"allow", self.allow.encode())]
         return []

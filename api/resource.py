@@ -108,10 +108,10 @@ class Resource:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
-            return
         request_id = self._edge.request_id()
+        if scope["type"] == "websocket":
+            await refuse_upgrade(send, Problem("not_found", "There is no WebSocket here. See /openapi.json."), request_id)
+            return
         method = scope["method"]
         try:
             said = await self._answered(scope, receive, request_id)
@@ -144,7 +144,7 @@ class Resource:
         except ClientGone:
             raise
         except Exception as error:  # whatever it is, the caller gets a problem and the operator a line
-            _report(error, self._route, request_id)
+            report(error, self._route, request_id)
             return refused(Problem("internal_error", "The service failed. Tell its operator this request_id."), request_id)
 
     def _unknown_method(self, method: str) -> Answer:
@@ -170,7 +170,15 @@ def refused(problem: Problem, request_id: str) -> Answer:
     return Answer(problem.status, body, [PRIVATE, *problem.headers()], MEDIA_TYPE)
 
 
-def _report(error: Exception, route: str, request_id: str) -> None:
+async def refuse_upgrade(send: Send, problem: Problem, request_id: str) -> None:
+    """A problem in answer to a WebSocket's handshake."""
+    said = refused(problem, request_id)
+    headers = [(b"content-type", said.media_type), (b"x-request-id", request_id.encode()), *said.headers]
+    await send({"type": "websocket.http.response.start", "status": said.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": said.body})
+
+
+def report(error: Exception, route: str, request_id: str) -> None:
     """One line with the kinds of the errors and where they were raised. Their texts stay out: they may quote a body."""
     kinds: list[str] = []
     cause = error.__cause__ or error.__context__

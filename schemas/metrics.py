@@ -71,6 +71,11 @@ SESSIONS: Final = Gauge(
     "Live sessions in the processor's table.",
     registry=REGISTRY,
 )
+SOCKETS: Final = Gauge(
+    "restante_sockets",
+    "Open WebSockets of this process, authenticated or not. Falls at once: look at its log, clients connect elsewhere.",
+    registry=REGISTRY,
+)
 QUARANTINED: Final = Counter(
     "restante_quarantined_records",
     "Records set aside because they could not be understood. Any: read them in restante.quarantine, mend the writer.",

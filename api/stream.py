@@ -1,0 +1,243 @@
+"""GET /messages/stream until a gateway takes over: who may connect, the token where it comes in the first frame, and the
+socket as the gateway uses it."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Protocol
+from urllib.parse import SplitResult, urlsplit
+from uuid import UUID
+
+from starlette.types import Receive, Scope, Send
+
+from api.calls import Answer, Call
+from api.frames import SUBPROTOCOL, Authenticate, BadFrame, ClientFrame, CloseCode, Ping, SocketClosed, decode
+from api.health import Phase
+from api.limits import Limits, address_of
+from api.models import Cursor, Strict
+from api.ports import Socket, Tokens
+from api.problems import Code, Problem
+from api.resource import Edge, refuse_upgrade, report
+from api.sockets import EXTENSION, Connection, Pace
+from api.tokens import Principal
+from producers.log import EventLog
+from schemas.metrics import HTTP_REQUESTS, SOCKETS
+
+PATH: Final = "/messages/stream"
+TOKEN_SECONDS: Final = 5.0
+"""For so long a socket without a token may stay."""
+
+CHATTER: Final = 100
+CHATTER_SECONDS: Final = 10.0
+"""Frames that move nothing: pings, renewed tokens, and what is not valid."""
+
+_CLOSE_CODES: Final[dict[Code, CloseCode]] = {
+    "token_missing": CloseCode.TOKEN,
+    "token_invalid": CloseCode.TOKEN,
+    "token_expired": CloseCode.TOKEN,
+    "token_revoked": CloseCode.TOKEN,
+    "rate_limited": CloseCode.TOO_MANY,
+    "bad_cursor": CloseCode.NOT_A_FRAME,
+    "gateway_restart": CloseCode.RESTART,
+}
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class StreamQuery(Strict):
+    """Query of GET /messages/stream."""
+
+    receipts_from: Cursor = ""
+
+
+class Sessions(Protocol):
+    """Takes over an authenticated socket (`api.gateway.Gateway`)."""
+
+    async def serve(self, socket: Socket, principal: Principal, receipts_from: int | None = None) -> None:
+        """The whole life of the socket; returns when it is over."""
+
+
+class FrameSocket:
+    """`api.ports.Socket` on a connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._chatter = Pace(CHATTER, CHATTER_SECONDS)
+
+    async def receive(self) -> ClientFrame:
+        text = await self._connection.receive_text()
+        try:
+            frame = decode(text)
+        except BadFrame as bad:
+            if bad.close_code is None:
+                self._count_chatter()
+            raise
+        if isinstance(frame, Ping | Authenticate):
+            self._count_chatter()
+        return frame
+
+    async def send(self, frame: bytes) -> None:
+        await self._connection.send_text(frame)
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._connection.close(code, reason)
+
+    def ping(self) -> None:
+        self._connection.send_ping()
+
+    @property
+    def heard(self) -> float:
+        return self._connection.heard
+
+    @property
+    def stuck_since(self) -> float | None:
+        return self._connection.stuck_since
+
+    def _count_chatter(self) -> None:
+        if self._chatter.exceeded(monotonic()):
+            said = f"Over {CHATTER} frames that move nothing in {CHATTER_SECONDS:g} s."
+            raise BadFrame(CloseCode.TOO_MANY, Problem("rate_limited", said))
+
+
+class Stream:
+    """The endpoint, as an ASGI application. `receipt_position` reads a receipt cursor of a user (None for `now`) and raises
+    `Problem` bad_cursor; `public_url` is an origin that web pages may have besides the one they asked for."""
+
+    def __init__(
+        self,
+        *,
+        edge: Edge,
+        limits: Limits,
+        tokens: Tokens,
+        gateway: Sessions,
+        log: EventLog,
+        phase: Phase,
+        receipt_position: Callable[[UUID, str], int | None],
+        public_url: str | None,
+    ) -> None:
+        self._edge = edge
+        self._limits = limits
+        self._tokens = tokens
+        self._gateway = gateway
+        self._log = log
+        self._phase = phase
+        self._receipt_position = receipt_position
+        self._public_url = public_url
+
+    async def plain(self, call: Call) -> Answer:
+        """GET /messages/stream without an upgrade."""
+        raise Problem("upgrade_required", f"Connect here by WebSocket, with the subprotocol {SUBPROTOCOL}.")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Accept one WebSocket, or refuse it with a problem."""
+        call = Call(scope, receive, self._edge.request_id())
+        try:
+            visitor = self._admitted(call)
+        except Problem as problem:
+            _count(problem.status)
+            await refuse_upgrade(send, problem, call.request_id)
+            return
+        accepted = [(b"x-request-id", call.request_id.encode())]
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL, "headers": accepted})
+        _count(101)
+        with SOCKETS.track_inprogress():
+            await self._hold(FrameSocket(scope["extensions"][EXTENSION]), visitor, call.request_id)
+
+    def _admitted(self, call: Call) -> "_Visitor":
+        """Everything that can be said before the upgrade. Raises `Problem`."""
+        if self._phase.draining.is_set():
+            raise _stopping()
+        self._limits.request_from(address_of(call.scope))
+        origin = call.header(b"origin")
+        if origin is not None and not is_own(origin, call.header(b"host") or b"", self._public_url):
+            raise Problem("foreign_origin", "Web pages of other sites may not connect here.")
+        if SUBPROTOCOL not in call.scope["subprotocols"]:
+            raise Problem("subprotocol_missing", f"Ask for it: Sec-WebSocket-Protocol: {SUBPROTOCOL}.")
+        visitor = _Visitor(call.query(StreamQuery).receipts_from)
+        if call.header(b"authorization") is not None:
+            self._edge.authorise(call)
+            self._welcome(visitor, call.principal)
+        return visitor
+
+    def _welcome(self, visitor: "_Visitor", who: Principal) -> None:
+        """What can be asked once we know who it is. Raises `Problem`."""
+        self._limits.request(who.user.int)
+        if visitor.asked:
+            visitor.receipts_from = self._receipt_position(who.user, visitor.asked)
+        if not self._log.healthy:
+            raise Problem("log_unavailable", "No session can begin while the log is away. Sync with stale=ok meanwhile.")
+        visitor.who = who
+
+    async def _hold(self, socket: FrameSocket, visitor: "_Visitor", request_id: str) -> None:
+        """From the upgrade to the end of the connection."""
+        code, reason = CloseCode.FAULT, "internal_error"
+        try:
+            with suppress(SocketClosed):
+                await self._serve(socket, visitor)
+        except Problem as problem:
+            code, reason = _CLOSE_CODES.get(problem.code, CloseCode.FAULT), problem.code
+        except Exception as error:  # whatever it is, the client gets a close code and the operator a line
+            report(error, PATH, request_id)
+        finally:
+            await socket.close(code, reason)
+
+    async def _serve(self, socket: FrameSocket, visitor: "_Visitor") -> None:
+        if visitor.who is None:
+            try:
+                token = await _first_token(socket)
+            except BadFrame as bad:
+                await socket.close(
+                    bad.close_code or CloseCode.TOKEN, bad.problem.code if bad.close_code else "token_missing"
+                )
+                return
+            self._welcome(visitor, self._tokens.verify(token))
+        if self._phase.draining.is_set():
+            raise _stopping()
+        assert visitor.who is not None
+        await self._gateway.serve(socket, visitor.who, visitor.receipts_from)
+
+
+@dataclass(slots=True)
+class _Visitor:
+    """Who connects, as far as it is known yet, and the receipt cursor as given."""
+
+    asked: str
+    who: Principal | None = None
+    receipts_from: int | None = None
+
+
+async def _first_token(socket: FrameSocket) -> str:
+    """The token of the first frame. Raises `Problem` where there is none, `BadFrame` and `SocketClosed`."""
+    try:
+        async with asyncio.timeout(TOKEN_SECONDS):
+            frame = await socket.receive()
+    except TimeoutError as error:
+        raise Problem("token_missing", f"No token came within {TOKEN_SECONDS:g} s.") from error
+    if not isinstance(frame, Authenticate):
+        raise Problem("token_missing", "The first frame must be authenticate.")
+    return frame.token
+
+
+def is_own(origin: bytes, host: bytes, public_url: str | None) -> bool:
+    """Whether a page of this origin (RFC 6454) is ours: it came from the host that is asked, or from the public URL. Of the
+    host the scheme is not known, since TLS may end before us."""
+    try:
+        site = urlsplit(origin.decode("ascii"))
+        asked = urlsplit(f"{site.scheme}://{host.decode('ascii')}")
+        public = urlsplit(public_url or "")
+        return site.scheme in _PORTS and _place(site) in (_place(asked), _place(public))
+    except ValueError:
+        return False
+
+
+def _place(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
+
+
+def _stopping() -> Problem:
+    return Problem("gateway_restart", "This process is stopping. Connect again in a moment.")
+
+
+def _count(status: int) -> None:
+    HTTP_REQUESTS.labels(route=PATH, method="GET", status=str(status)).inc()
