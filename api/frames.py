@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.calls import faulty
-from api.models import Cursor, Ids, Received, StatusName, Time
+from api.models import Cursor, Ids, Receipt, Received, Time
 from api.problems import Problem
 
 SUBPROTOCOL: Final = "restante.v1"
@@ -120,14 +120,8 @@ class Acked(Struct, tag_field="type", tag="acked"):
     unknown: list[UUID]
 
 
-class ReceiptFrame(Struct, tag_field="type", tag="receipt"):
+class ReceiptFrame(Receipt, tag_field="type", tag="receipt"):
     """What became of a message that this account sent, as in GET /receipts."""
-
-    message_id: UUID
-    to: str | None
-    status: StatusName
-    at: Time
-    cursor: Cursor
 
 
 class Authenticated(Struct, tag_field="type", tag="authenticated"):

@@ -1,13 +1,19 @@
-"""Complete reads: first ask the log how far it reaches, then wait until the projection has come that far."""
+"""Complete reads: first ask the log how far it reaches, then wait until the projection has come that far.
+
+What a sender is told is a step further: facts about his messages may lie in any partition, a processor makes receipts of
+them, and those are folded. So a read of receipts waits for the processors in between.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from api.outages import asking_projection, log_silent
+from api.outages import asking_projection, log_silent, projection_behind
+from api.processed import Processed
 from producers.log import EventLog, LogUnavailable
 from projections.errors import ProjectionBehind
 from projections.progress import Progress
+from schemas.topics import RECEIPTS
 
 PATIENCE_SECONDS: Final = 5.0
 """A read waits at most this long for the projection, the question to the log included."""
@@ -25,9 +31,9 @@ class Freshness:
         must contain (partition -> offset). Raises `Problem` log_unavailable or projection_behind."""
         return await self._floors(lambda ends: ends)
 
-    async def of(self, partition: int) -> Mapping[int, int]:
-        """Wait for one partition. As `of_all`."""
-        return await self._floors(lambda ends: (partition,))
+    async def of(self, *partitions: int) -> Mapping[int, int]:
+        """Wait for these partitions. As `of_all`."""
+        return await self._floors(lambda ends: partitions)
 
     async def _floors(self, chosen: Callable[[Mapping[int, int]], Iterable[int]]) -> Mapping[int, int]:
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
@@ -44,3 +50,29 @@ class Freshness:
                         raise ProjectionBehind(f"partition {partition} has not reached {end}")
                     await self._progress.reached(partition, end, left)
         return floors
+
+
+class ReceiptFreshness:
+    """The same for what senders are told."""
+
+    def __init__(self, log: EventLog, progress: Progress, processed: Processed) -> None:
+        self._log = log
+        self._progress = progress
+        self._processed = processed
+
+    async def of(self, partition: int) -> Mapping[int, int]:
+        """Wait for one partition of the receipts topic, in which the answer must contain what is returned (partition ->
+        offset). Raises `Problem` log_unavailable or projection_behind."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                decided = await self._log.ends()
+                await self._processed.reached(decided, max(0.0, deadline - loop.time()))
+                end = (await self._log.ends(RECEIPTS))[partition]
+                await self._progress.reached(partition, end, max(0.0, deadline - loop.time()), RECEIPTS)
+        except LogUnavailable as error:
+            raise log_silent() from error
+        except (ProjectionBehind, TimeoutError) as error:
+            raise projection_behind() from error
+        return {partition: end}

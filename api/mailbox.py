@@ -1,10 +1,9 @@
 """A device's mailbox: GET /messages/sync, POST /messages/ack, POST /messages/read. Reading never acknowledges."""
 
-import asyncio
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -25,6 +24,7 @@ from api.sealing import TEXT, parts_of, unseal
 from api.statuses import IDS_ON_THE_WIRE, NAMES
 from api.times import rfc3339
 from api.tokens import Principal
+from api.waiting import awaited
 from producers.log import EventLog, LogUnavailable
 from projections.progress import Progress
 from projections.reads import Found, MailboxRow, Reads
@@ -73,7 +73,16 @@ class Mailbox:
         as_of: int | None = int(self._clock() * 1000)
         floors, complete = await self._floors(who, query.stale == "ok")
         if query.wait and complete:
-            rows = await self._awaited(call, query, after, floors)
+            seconds = min(query.wait, who.expires_at - self._clock())
+            arrivals = self._progress.arrivals(who.user)
+            rows = await awaited(
+                call,
+                self._phase.draining,
+                arrivals,
+                seconds,
+                lambda: self._rows(who, after, query.limit, floors),
+                lambda rows: bool(rows.rows),
+            )
         else:
             rows = await self._rows(who, after, query.limit, floors)
         if not complete:
@@ -109,23 +118,6 @@ class Mailbox:
             return await self._reads.page(
                 who.user, who.device, after=after, limit=limit, max_bytes=MAX_PAGE_BYTES, floors=floors
             )
-
-    async def _awaited(self, call: Call, query: SyncQuery, after: int, floors: Floors) -> Rows:
-        """Wait for mail after the cursor: until the time is up, the token expires, the client hangs up or we stop."""
-        who, loop = call.principal, asyncio.get_running_loop()
-        deadline = loop.time() + min(query.wait, who.expires_at - self._clock())
-        ends = {asyncio.create_task(call.hung_up()), asyncio.create_task(self._phase.draining.wait())}
-        try:
-            with self._progress.arrivals(who.user) as arrival:
-                while True:
-                    rows = await self._rows(who, after, query.limit, floors)
-                    left = deadline - loop.time()
-                    if rows.rows or left <= 0 or any(end.done() for end in ends):
-                        return rows
-                    await _first_of(asyncio.create_task(arrival.wait(left)), ends)
-        finally:
-            for end in ends:
-                end.cancel()
 
     async def _page(self, who: Principal, cursor: str, rows: Rows, as_of: int | None, complete: bool) -> Page:
         messages = await self._opened(who, rows.rows)
@@ -209,14 +201,6 @@ class Mailbox:
 
     def _partition(self, who: Principal) -> int:
         return partition_for(who.user, self._log.partitions)
-
-
-async def _first_of(task: asyncio.Task[bool], others: set[asyncio.Task[Any]]) -> None:
-    """Wait until one is done; the first is given up otherwise."""
-    try:
-        await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        task.cancel()
 
 
 def received(keys: AccountKeys, user: UUID, row: MailboxRow) -> Received:

@@ -23,9 +23,14 @@ IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=255, description="
 ContentType = Annotated[str, Meta(max_length=255, pattern=CONTENT_TYPE)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Cursor = Annotated[str, Meta(max_length=4096, description="Opaque; good for ever, for the device that got it.")]
+ReceiptCursor = Annotated[
+    str, Meta(max_length=4096, description="Opaque; good for ever, for the account that got it. `now`: the end.")
+]
 Ids = Annotated[list[UUID], Meta(min_length=1, max_length=MAX_IDS)]
 StatusName = Literal["Created", "Stored", "DeliveryAttempted", "PendingSync", "Delivered", "Read", "Erased"]
 """A message's state. Clients must take others, too: states may be added."""
+ReceiptStatus = Literal["Delivered", "Read", "Erased"]
+"""What a sender is told. Clients must take others, too."""
 
 
 class Strict(Struct, forbid_unknown_fields=True):
@@ -104,6 +109,14 @@ class SyncQuery(Strict):
     stale: Literal["ok"] | UnsetType = UNSET
 
 
+class ReceiptsQuery(Strict):
+    """Query of GET /receipts."""
+
+    cursor: ReceiptCursor = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+    wait: Annotated[float, Meta(ge=0, le=MAX_WAIT_SECONDS)] = 0
+
+
 class Account(Struct):
     """An account."""
 
@@ -120,6 +133,32 @@ class Tokens(Struct):
     user_id: UUID
     device_id: UUID
     token_type: Literal["Bearer"] = "Bearer"
+
+
+class Device(Struct):
+    """A device of the account. `pending` counts its mailbox (exact to 10,000), `current` marks the one that asks. `last_seen_at`
+    is null until it first gets tokens; it is noted about once a minute."""
+
+    device_id: UUID
+    label: str
+    created_at: Time
+    last_seen_at: Time | None
+    pending: int
+    current: bool
+
+
+class Devices(Struct):
+    """The account's devices, oldest first."""
+
+    devices: list[Device]
+
+
+class Presence(Struct):
+    """Whether somebody is connected to the stream, and when any device of theirs was last seen."""
+
+    name: str
+    online: bool
+    last_seen_at: Time | None
 
 
 class Jwks(Struct):
@@ -198,6 +237,24 @@ class Page(Struct):
     pending: int
     as_of: Time | None
     complete: bool | UnsetType = UNSET
+
+
+class Receipt(Struct):
+    """What became of a message. `to` is null once the recipient is erased; `at` is when it did; `cursor` has passed it."""
+
+    message_id: UUID
+    to: str | None
+    status: ReceiptStatus
+    at: Time
+    cursor: str
+
+
+class ReceiptPage(Struct):
+    """What became of the messages that an account sent, oldest first."""
+
+    receipts: list[Receipt]
+    cursor: str
+    has_more: bool
 
 
 class Acknowledged(Struct):

@@ -70,6 +70,10 @@ class _Topic:
         self._waiting: defaultdict[int, set[tuple[int, asyncio.Future[None]]]] = defaultdict(set)
         self._interested: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
 
+    @property
+    def watched(self) -> int:
+        return sum(map(len, self._interested.values()))
+
     def applied(self, partition: int) -> int:
         return self._applied.get(partition, 0)
 
@@ -156,6 +160,11 @@ class Progress:
     def connected(self) -> bool:
         """False while announcements do not arrive."""
         return self._listening.connected
+
+    @property
+    def watched(self) -> int:
+        """How many wait for something to come for a user."""
+        return sum(topic.watched for topic in self._topics.values())
 
     def applied(self, partition: int, topic: str = LIFECYCLE) -> int:
         """The offset after the last record of the partition that is known to be in the tables."""

@@ -18,7 +18,7 @@ from projections.database import Connection, Database, load_queries
 from projections.life import AckRow, DecisionRow, EndRow, MessageView, OtherRow, Rows, StoredRow, Trail, trail, view
 from schemas.events import Entry
 from schemas.lifecycle import Status
-from schemas.topics import LIFECYCLE
+from schemas.topics import LIFECYCLE, RECEIPTS
 
 Floors = Mapping[int, int]
 NO_FLOORS: Final[Floors] = {}
@@ -87,6 +87,18 @@ class Held:
     applied: int
     others: int = 0
     by_sender: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRow:
+    """What became of a message that the asker sent. `recipient_name` is None once the recipient is erased; `at_ms` is when
+    the recipient's fact was appended."""
+
+    position: int
+    message_id: UUID
+    recipient_name: str | None
+    outcome: str
+    at_ms: int
 
 
 class _OfMessage(Protocol):
@@ -186,6 +198,18 @@ class Reads:
         )
         return [device for (device,) in rows]
 
+    async def receipts(self, user: UUID, *, after: int, limit: int, floors: Floors = NO_FLOORS) -> list[ReceiptRow]:
+        """The first `limit` receipts above position `after` that are the user's, oldest first. Positions and floors are
+        those of the receipts topic."""
+        return await self._database.all(
+            ReceiptRow,
+            QUERIES["receipts"],
+            user=user,
+            after=Int8(after),
+            limit=Int8(limit),
+            **_floors(floors, RECEIPTS),
+        )
+
     async def stored(self, message_id: UUID, *, floors: Floors = NO_FLOORS) -> StoredMessage | None:
         """The message that took this id, or None."""
         return (await self.stored_all([message_id], floors=floors)).get(message_id)
@@ -260,9 +284,9 @@ def _by_message(rows: Iterable[R]) -> defaultdict[UUID, list[R]]:
     return found
 
 
-def _floors(floors: Floors) -> dict[str, Any]:
+def _floors(floors: Floors, topic: str = LIFECYCLE) -> dict[str, Any]:
     return {
-        "topic": LIFECYCLE,
+        "topic": topic,
         "partitions": columns.smallints(list(floors.keys())),
         "ends": columns.bigints(list(floors.values())),
     }

@@ -75,6 +75,14 @@ WHERE (SELECT stored_at_ms FROM mailbox
        WHERE owed.device_id = asked.device_id AND owed.position > asked.after
        ORDER BY owed.position LIMIT 1) < %(stored_before)s;
 
+-- name: receipts
+-- What a sender is told, in the order of the receipts topic.
+SELECT receipts.position, receipts.message_id, accounts.name AS recipient_name, receipts.outcome, receipts.at_ms
+FROM receipts
+LEFT JOIN accounts.accounts ON accounts.user_id = receipts.recipient AND accounts.erased_at IS NULL
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND receipts.account = %(user)s AND receipts.position > %(after)s
+ORDER BY receipts.position LIMIT %(limit)s;
+
 -- name: stored
 -- What is known of an id: enough to answer a repeated idempotency key.
 SELECT message_id, recipient, sender, digest, partition, position, stored_at_ms

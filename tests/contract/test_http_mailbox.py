@@ -226,7 +226,7 @@ async def test_any_sizes_of_pages_walk_the_whole_mailbox(alice: Person, bob: Per
 
 async def test_a_long_poll_ends_with_the_message(alice: Person, bob: Person) -> None:
     waiting = asyncio.create_task(bob.sync(wait=30))
-    await eventually(lambda: bob.edge.service.mailbox._progress._interested)
+    await eventually(lambda: bob.edge.service.parts.progress.watched)
     await alice.send(bob, "now")
     page = await asyncio.wait_for(waiting, 10)
     assert [message["body"] for message in page["messages"]] == ["now"]
@@ -242,7 +242,7 @@ async def test_a_long_poll_with_a_cursor_waits_for_what_comes_after_it(alice: Pe
     await alice.send(bob, "old")
     cursor = (await bob.sync())["cursor"]
     waiting = asyncio.create_task(bob.sync(wait=30, cursor=cursor))
-    await eventually(lambda: bob.edge.service.mailbox._progress._interested)
+    await eventually(lambda: bob.edge.service.parts.progress.watched)
     await alice.send(alice, "not his")
     await alice.send(bob, "new")
     page = await asyncio.wait_for(waiting, 10)
@@ -262,14 +262,14 @@ async def test_a_long_poll_ends_no_later_than_its_token(edge: Edge, bob: Person)
 
 async def test_long_polls_end_when_the_process_stops(edge: Edge, bob: Person) -> None:
     waiting = asyncio.create_task(bob.sync(wait=30))
-    await eventually(lambda: edge.service.mailbox._progress._interested)
+    await eventually(lambda: edge.service.parts.progress.watched)
     edge.service.parts.phase.drain()
     assert (await asyncio.wait_for(waiting, 10))["messages"] == []
 
 
 async def test_nobody_is_waited_for_after_a_long_poll(edge: Edge, bob: Person) -> None:
     await bob.sync(wait=0.02)
-    assert not edge.service.mailbox._progress._interested
+    assert not edge.service.parts.progress.watched
 
 
 async def test_without_the_log_reads_are_503_unless_stale_will_do(edge: Edge, alice: Person, bob: Person) -> None:

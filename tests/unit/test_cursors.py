@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursors import START, Cursors
+from api.cursors import START, Cursors, ReceiptCursors
 from api.problems import Problem
 from tests.builders import ALICE, BOB, LAPTOP, PHONE
 
 OLD, NEW = b"o" * 32, b"n" * 32
 CURSORS = Cursors([NEW])
+RECEIPT_CURSORS = ReceiptCursors([NEW])
 
 
 @given(st.integers(min_value=START, max_value=2**53))
@@ -59,3 +60,20 @@ def test_a_cursor_shows_no_id() -> None:
     raw = base64.urlsafe_b64decode(CURSORS.write(BOB, PHONE, 7))
     assert BOB.bytes not in raw
     assert PHONE.bytes not in raw
+
+
+@given(st.integers(min_value=START, max_value=2**53))
+def test_a_receipt_cursor_comes_back_as_its_position(position: int) -> None:
+    assert RECEIPT_CURSORS.read(BOB, RECEIPT_CURSORS.write(BOB, position)) == position
+
+
+def test_another_account_cannot_use_a_receipt_cursor() -> None:
+    with pytest.raises(Problem, match="bad_cursor"):
+        RECEIPT_CURSORS.read(ALICE, RECEIPT_CURSORS.write(BOB, 7))
+
+
+def test_the_kinds_are_not_taken_for_each_other() -> None:
+    with pytest.raises(Problem, match="bad_cursor"):
+        RECEIPT_CURSORS.read(BOB, CURSORS.write(BOB, PHONE, 7))
+    with pytest.raises(Problem, match="bad_cursor"):
+        CURSORS.read(BOB, PHONE, RECEIPT_CURSORS.write(BOB, 7))
