@@ -26,7 +26,8 @@ from schemas.presence import PresenceRow
 from schemas.topics import APP_ID, LIFECYCLE, PRESENCE_TABLE
 
 MAX_RUN_RECORDS: Final = 500
-COMMIT_SECONDS: Final = 1.0
+COMMIT_SECONDS: Final = 0.25
+"""Only what changed is committed. Readers of receipts wait for it."""
 SETTLE_SECONDS: Final = 1.0
 FAULT: Final = 70
 """Exit status after anything unforeseen: start the process again, it goes on from what is committed."""

@@ -1,24 +1,27 @@
 """One run of records through the policy: what to append, and which rows of the table changed. No I/O.
 
-Only kinds that the policy looks at are decoded; the `ce_type` header says which a record is (our own decisions come back to
+Only kinds that ask for something are decoded; the `ce_type` header says which a record is (our own decisions come back to
 us in the same topic, and are as many as the messages). A record without the header is decoded to see.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from processors.decisions import Decision, Outgoing, decide
+from processors.decisions import Outgoing, decide
 from processors.presence import NOBODY, Here, after, hints
 from processors.quarantine import Allowance, Fetched, quarantined
+from processors.receipts import Receipts
 from processors.recent import RecentIds
-from schemas.codec import SCHEMA_OF, DecodeError, decode, type_name
+from schemas.codec import SCHEMA_OF, DecodeError, Record, decode, type_name
 from schemas.events import (
     AccountErased,
     DeliveryAttempted,
     DeviceRemoved,
+    MessagesDelivered,
+    MessagesRead,
     MessageStored,
     PendingSync,
     Place,
@@ -29,8 +32,19 @@ from schemas.events import (
 )
 from schemas.presence import PresenceRow
 from schemas.quarantined import Quarantined
+from schemas.receipt import Receipt
 
-LOOKED_AT: Final = (MessageStored, SessionOpened, SessionMarked, SessionClosed, DeviceRemoved, AccountErased)
+LOOKED_AT: Final = (
+    MessageStored,
+    MessagesDelivered,
+    MessagesRead,
+    SessionOpened,
+    SessionMarked,
+    SessionClosed,
+    DeviceRemoved,
+    AccountErased,
+)
+_ACKNOWLEDGE: Final = (MessagesDelivered, MessagesRead)
 _PASSED_OVER: Final = frozenset(type_name(cls).encode() for cls in SCHEMA_OF if cls not in LOOKED_AT)
 _WORD: Final[dict[type[Any], str]] = {DeliveryAttempted: "delivery_attempted", PendingSync: "pending_sync"}
 
@@ -40,6 +54,7 @@ class Findings:
     """What a run asks for. `rows` holds the device rows that changed, None for one that is gone."""
 
     decisions: list[Outgoing] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     rows: dict[UUID, PresenceRow | None] = field(default_factory=dict)
     repeats: int = 0
@@ -48,11 +63,12 @@ class Findings:
         """How many of each kind, by the words of `restante_decisions_total`."""
         return Counter(_WORD[type(outgoing.record)] for outgoing in self.decisions if type(outgoing.record) in _WORD)
 
-    def records(self) -> tuple[list[Decision | Quarantined], list[int]]:
-        """Everything to append, and the partition of each."""
-        kept: list[Decision | Quarantined] = [outgoing.record for outgoing in self.decisions]
-        places = [outgoing.partition for outgoing in self.decisions]
-        return [*kept, *self.quarantined], [*places, *(0 for _ in self.quarantined)]
+    def records(self) -> tuple[list[Record], list[int | None]]:
+        """Everything to append, and the partition of each (None: that of its key). What somebody waits for comes first."""
+        records: list[Record] = [outgoing.record for outgoing in self.decisions]
+        places: list[int | None] = [outgoing.partition for outgoing in self.decisions]
+        rest: list[Record] = [*self.receipts, *self.quarantined]
+        return records + rest, places + [None] * len(rest)
 
 
 @dataclass(slots=True)
@@ -75,11 +91,13 @@ class Desk:
         *,
         allowance: Allowance | None = None,
         recent: RecentIds | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
         self._producer = producer
         self._recover = recover
         self._allowance = allowance or Allowance()
         self._recent = recent or RecentIds()
+        self._receipts = receipts or Receipts(producer)
         self._partitions: dict[int, _Partition] = {}
 
     @property
@@ -92,11 +110,27 @@ class Desk:
         for partition in self._partitions.keys() - partitions:
             del self._partitions[partition]
 
+    def knows(self, partition: int, first: int) -> bool:
+        """Whether what is known of a partition is right for a run that begins at this offset."""
+        held = self._partitions.get(partition)
+        return held is not None and held.next == first
+
+    def recall(self, partition: int, first: int, rows: Iterable[PresenceRow]) -> None:
+        """Begin anew with the table's rows of a partition whose next run begins at this offset."""
+        self._partitions[partition] = _Partition(first, hints(rows))
+
+    def rows(self, partition: int) -> Iterator[PresenceRow]:
+        """The sessions known in a partition."""
+        held = self._partitions.get(partition)
+        for here in held.here.values() if held else ():
+            for seat in here.values():
+                yield seat.row
+
     def read(self, partition: int, first: int, records: Sequence[Fetched], end: int) -> Findings:
         """What these records ask for, which begin at offset `first` and end before `end`. Raises `TooManyQuarantined`."""
-        held = self._partitions.get(partition)
-        if held is None or held.next != first:
-            held = self._partitions[partition] = _Partition(first, hints(self._recover(partition)))
+        if not self.knows(partition, first):
+            self.recall(partition, first, self._recover(partition))
+        held = self._partitions[partition]
         findings = Findings()
         for record in records:
             if _kind_of(record) in _PASSED_OVER:
@@ -118,6 +152,9 @@ class Desk:
         fact = recorded.fact
         if isinstance(fact, MessageStored) and fact.keyed and self._is_repeat(fact, recorded):
             findings.repeats += 1
+            return
+        if isinstance(fact, _ACKNOWLEDGE):
+            findings.receipts += self._receipts.of(fact, recorded)
             return
         before = known.get(fact.recipient, NOBODY)
         findings.decisions += decide(before, recorded, self._producer)

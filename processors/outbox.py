@@ -8,6 +8,8 @@ from schemas.codec import Record
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
+MOST_AT_ONCE = 2_000
+"""A run of acknowledgements may ask for 250,000 receipts; a log refuses what does not fit into its memory as a whole."""
 
 
 class Log(Protocol):
@@ -23,13 +25,19 @@ class Log(Protocol):
 
 
 async def append_until_held(
-    log: Log, records: Sequence[Record], partitions: Sequence[int], *, waiting: Callable[[bool], None]
+    log: Log, records: Sequence[Record], partitions: Sequence[int | None], *, waiting: Callable[[bool], None]
 ) -> None:
     """Returns once the log has every record, however long that takes; an unknown outcome is written again, with the same id.
 
-    `waiting` is told True when the log refused some and False when it has them all.
+    None among `partitions` is the one of the record's key. `waiting` is told True when the log refused some, and False when
+    it has them all.
     """
-    left = list(zip(records, partitions, strict=True))
+    for first in range(0, len(records), MOST_AT_ONCE):
+        last = first + MOST_AT_ONCE
+        await _append(log, list(zip(records[first:last], partitions[first:last], strict=True)), waiting)
+
+
+async def _append(log: Log, left: list[tuple[Record, int | None]], waiting: Callable[[bool], None]) -> None:
     pause = FIRST_PAUSE_SECONDS
     while left:
         answers = await log.append_all([record for record, _ in left], partitions=[place for _, place in left])

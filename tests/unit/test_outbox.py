@@ -51,6 +51,17 @@ async def test_what_was_refused_is_appended_again_and_nothing_else() -> None:
     assert waits == [True, True, False]
 
 
+async def test_a_great_many_leave_in_parts_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log refuses what is more than its memory as a whole, and would do so for ever."""
+    monkeypatch.setattr(outbox, "MOST_AT_ONCE", 2)
+    records = [pending(number) for number in range(5)]
+    log = Refusing(set(), {1})
+    await append_until_held(log, records, [0, None, 2, 3, 4], waiting=lambda _: None)
+    parts = [[record for record, _ in part] for part in log.asked]
+    assert parts == [records[:2], records[2:4], records[3:4], records[4:]]
+    assert log.asked[0] == [(records[0], 0), (records[1], None)]
+
+
 async def test_nothing_to_append_asks_nobody() -> None:
     log = Refusing()
     await append_until_held(log, [], [], waiting=lambda _: None)
