@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 GROUP: Final = "restante-projector"
 ANSWER_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 5.0
+FEW_RECORDS: Final = 500
+"""After a take of fewer nothing is fetched before the next one: aiokafka would fetch at once, be answered with the first
+record that comes, and keep to that until it is taken, so that every other take would bring almost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class KafkaSource:
         self._instance = instance
         self._consumer: AIOKafkaConsumer | None = None
         self._unplaced: set[int] = set()
+        self._resting = False
 
     async def __aenter__(self) -> Self:
         consumer = AIOKafkaConsumer(
@@ -93,6 +97,7 @@ class KafkaSource:
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         self._unplaced = set()
+        self._resting = False
         consumer.subscribe([self._topic], listener=_Listener(consumer, self._unplaced))
         try:
             async with asyncio.timeout(2 * ANSWER_SECONDS):
@@ -145,14 +150,24 @@ class KafkaSource:
         return {at.partition: (first[at], end[at]) for at in asked}
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Raw]]:
+        consumer = self._open()
+        self._rest(consumer, False)
         try:
-            found = await self._open().getmany(timeout_ms=int(1000 * seconds), max_records=most)
+            found = await consumer.getmany(timeout_ms=int(1000 * seconds), max_records=most)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError):
             self.unplace()  # the first: asked before we placed it; the second: placing compares with the log's bounds
             return {}
         except (KafkaError, OSError) as error:
             raise SourceUnavailable(f"Kafka does not answer: {error!r}") from error
+        self._rest(consumer, 0 < sum(map(len, found.values())) < FEW_RECORDS)
         return {at.partition: [_raw(record) for record in records] for at, records in found.items()}
+
+    def _rest(self, consumer: AIOKafkaConsumer, wanted: bool) -> None:
+        """Stop fetching, or go on."""
+        if wanted != self._resting:
+            self._resting = wanted
+            turn = consumer.pause if wanted else consumer.resume
+            turn(*(at for at in consumer.assignment() if at.partition not in self._unplaced))
 
     def _open(self) -> AIOKafkaConsumer:
         if self._consumer is None:

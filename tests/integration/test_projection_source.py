@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from projections.database import Database
 from projections.errors import ForeignLogError
 from projections.reads import Reads
 from projections.runner import Projector
-from projections.source import KafkaSource
+from projections.source import KafkaSource, Raw
 from schemas.codec import encode
 from schemas.events import Fact
 from schemas.quarantined import Quarantined
@@ -96,6 +96,25 @@ async def running(*projectors: Projector) -> AsyncIterator[list[asyncio.Task[Non
         yield tasks
         for task in tasks:
             task.cancel()
+
+
+def test_a_take_brings_all_that_came_since_the_last_one(kafka: str, topic_prefix: str, database_url: str) -> None:
+    async def scenario(topic: Topic) -> None:
+        async with topic.source("a") as source:
+            await eventually(lambda: len(source.unplaced()) == PARTITIONS, within=30)
+            for partition in range(PARTITIONS):
+                source.place(partition, 0)
+            await topic.messages(1, 1)
+            assert count(await source.take(100, 30)) == 1
+            for number in range(2, 10):
+                await topic.messages(number, 1)  # each flushed alone, to recipients in all partitions
+            assert count(await source.take(100, 30)) == 8
+
+    on(scenario, kafka, topic_prefix, database_url)
+
+
+def count(taken: Mapping[int, Sequence[Raw]]) -> int:
+    return sum(map(len, taken.values()))
 
 
 def test_partitions_are_shared_and_taken_over(kafka: str, topic_prefix: str, database_url: str) -> None:
