@@ -3,7 +3,7 @@
 import asyncio
 import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -41,7 +41,8 @@ class Options:
 
     `client_options` are the keyword arguments of an aiokafka client (bootstrap_servers, security). `producer` names this
     process in what it writes. With `instance_id` (one a worker, kept over restarts) a restart within `session_seconds`
-    moves no partition; without, it is moved at once. `data_dir` holds nothing of worth. App id and topic are for tests.
+    moves no partition; without, it is moved at once. `data_dir` holds nothing of worth. `lease_seconds` is the lease of a
+    gateway that was never heard of. App id and topic are for tests.
     """
 
     client_options: Mapping[str, Any] = field(repr=False)
@@ -53,6 +54,7 @@ class Options:
     app_id: str = APP_ID
     lifecycle: str = LIFECYCLE
     max_run_records: int = MAX_RUN_RECORDS
+    lease_seconds: float = 15.0
 
 
 class Processor:
@@ -62,7 +64,7 @@ class Processor:
         self.app = _app(options)
         self.ledger = Ledger()
         self.app.transport = RunTransport(self.app, lifecycle=options.lifecycle, ledger=self.ledger)
-        self.desk = Desk(options.producer, self._recovered)
+        self.desk = Desk(options.producer, lambda partition: self._recovered().get(partition, ()))
         self._options = options
         self._log = log
         self._health = health
@@ -77,6 +79,11 @@ class Processor:
         """The consumer, once the app has started."""
         return self.app.consumer  # type: ignore[return-value]
 
+    @property
+    def reading(self) -> bool:
+        """True while the table is recovered and partitions are ours."""
+        return not self.app.rebalancing and bool(self.ledger.partitions)
+
     async def _decide(self, stream: Any) -> None:
         async for event in stream.noack().events():
             try:
@@ -89,11 +96,11 @@ class Processor:
     async def _take(self, run: Run) -> None:
         if self.ledger.stale(run):
             return
+        self.recall()
         if not self.ledger.begin(run):
             logger.warning("processor.run_missing", partition=run.partition, first=run.first)
             await self.consumer.rewind(run.partition)
             return
-        self.desk.keep(self.ledger.partitions)
         findings = self.desk.read(run.partition, run.first, run.records, run.next)
         self._write_rows(findings)
         task = asyncio.create_task(self._deliver(run, findings))
@@ -103,7 +110,7 @@ class Processor:
     async def _deliver(self, run: Run, findings: Findings) -> None:
         try:
             records, partitions = findings.records()
-            await append_until_held(self._log, records, partitions, waiting=self._waits)
+            await append_until_held(self._log, records, partitions, waiting=self.waits)
             self.consumer.finish(run)
             _count(findings)
         except asyncio.CancelledError:
@@ -111,7 +118,8 @@ class Processor:
         except BaseException as fault:
             self._abandon(fault)
 
-    def _waits(self, refused: bool) -> None:
+    def waits(self, refused: bool) -> None:
+        """The log refused something that must go into it, or took it at last."""
         if refused and not self._health.log_refuses:
             logger.warning("processor.log_refuses")
         self._health.log_refuses = refused
@@ -124,17 +132,29 @@ class Processor:
             elif key in self._table:
                 del self._table[key]
 
-    def _recovered(self, partition: int) -> Iterable[PresenceRow]:
-        """The table's rows of a partition; rows of partitions that moved away are dropped from memory on the way."""
+    def recall(self) -> None:
+        """Know the sessions of just the partitions that we read: the table's rows where no record has come yet."""
+        self.desk.keep(self.ledger.partitions)
+        wanted = {part: first for part, first in self.ledger.untouched().items() if not self.desk.knows(part, first)}
+        if not wanted:
+            return
+        rows = self._recovered()
+        for partition, first in wanted.items():
+            self.desk.recall(partition, first, rows.get(partition, ()))
+
+    def _recovered(self) -> dict[int, list[PresenceRow]]:
+        """The table's rows by partition; those of partitions that moved away are dropped from memory on the way."""
         ours = self.ledger.partitions
+        found: dict[int, list[PresenceRow]] = {}
         for key, value in list(self._table.items()):
             row = decode(value)
             assert isinstance(row, PresenceRow)
             place = partition_for(row.recipient, self._options.partitions)
-            if place == partition:
-                yield row
-            elif place not in ours:
+            if place in ours:
+                found.setdefault(place, []).append(row)
+            else:
                 self._table.data.pop(key, None)
+        return found
 
     async def settle(self) -> None:
         """Wait a moment for what is on its way into the log and give up the rest: not acknowledged, it is done again."""

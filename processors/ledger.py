@@ -46,6 +46,7 @@ class _Page:
     done: int
     read: int
     moved: bool = False
+    begun: bool = False
     runs: deque[Run] = field(default_factory=deque)
 
 
@@ -112,6 +113,10 @@ class Ledger:
         page = self._pages.get(partition)
         return None if page is None else page.read
 
+    def untouched(self) -> dict[int, int]:
+        """The partitions of which no run was taken up since reading began, and the offset at which the first one begins."""
+        return {partition: page.done for partition, page in self._pages.items() if not page.begun}
+
     def stale(self, run: Run) -> bool:
         """True for a run from before the last (re)start of its partition: ignore it, its records come again."""
         page = self._pages.get(run.partition)
@@ -123,7 +128,7 @@ class Ledger:
         waiting = next(known for known in page.runs if not known.begun)
         if waiting is not run:
             return False
-        run.begun = True
+        run.begun = page.begun = True
         return True
 
     def finish(self, run: Run) -> None:

@@ -10,6 +10,7 @@ from faust.contrib.asgi import bind_to_running_loop
 
 from processors.app import Abandon, Options, Processor, build_app, end_process
 from processors.errors import ProcessorsError
+from processors.gateways import GatewayWatch, Tail
 from processors.health import Health, Watch
 from processors.outbox import Log
 from schemas.metrics import PROCESSOR_LAG_RECORDS, SESSIONS
@@ -24,12 +25,17 @@ class WorkerFailed(ProcessorsError):
     """Faust gave up, or stands still. Start the process again: it goes on from what is committed."""
 
 
-async def run(options: Options, log: Log, health: Health, stop: asyncio.Event, *, abandon: Abandon = end_process) -> None:
-    """Decide until `stop` is set; returns within STOP_SECONDS of that. `log` must be open. On anything unforeseen the
-    process ends at once with status `app.FAULT` (`abandon`): nothing is lost by that."""
+async def run(
+    options: Options, log: Log, leases: Tail, health: Health, stop: asyncio.Event, *, abandon: Abandon = end_process
+) -> None:
+    """Decide until `stop` is set; returns within STOP_SECONDS of that. `log` and `leases` (the gateways topic from its
+    beginning) must be open. On anything unforeseen the process ends at once with status `app.FAULT` (`abandon`): nothing is
+    lost by that."""
     processor = build_app(options, log, health, abandon=abandon)
     bind_to_running_loop(processor.app)
-    tasks = [asyncio.create_task(work) for work in (stop.wait(), _serve(processor), _look(processor, log, health))]
+    gateways = GatewayWatch(processor, log, leases, producer=options.producer, lease_seconds=options.lease_seconds)
+    works = (stop.wait(), _serve(processor), _look(processor, log, health), gateways.run())
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {tasks[0]}:
@@ -52,8 +58,9 @@ async def _look(processor: Processor, log: Log, health: Health) -> None:
     """Keep lag and health up to date, and notice a standstill."""
     watch = Watch()
     while True:
-        reading = not processor.app.rebalancing and bool(processor.ledger.partitions)
-        health.reading = reading
+        reading = health.reading = processor.reading
+        if reading:
+            processor.recall()
         SESSIONS.set(processor.desk.sessions)
         if reading:
             await _measure(processor, log, health, watch)

@@ -13,6 +13,8 @@ from processors import worker
 from processors.app import Options
 from processors.health import Health
 from producers.kafka import KafkaLog
+from producers.kafka_tail import KafkaTail
+from schemas.topics import GATEWAYS
 
 
 def run_processor(settings: Settings, admin_port: int) -> None:
@@ -28,13 +30,15 @@ async def _processor(settings: Settings, admin_port: int) -> None:
         partitions=settings.partitions,
         data_dir=settings.data_dir / f"processor-{admin_port}",
         instance_id=process.instance(admin_port),
+        lease_seconds=settings.gateway_lease,
     )
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with (
             KafkaLog(kafka) as log,
+            KafkaTail(kafka, GATEWAYS, start="beginning") as leases,
             served(admin_app(lambda: health.reasons), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
         ):
-            deciding = asyncio.create_task(worker.run(options, log, health, stop), name="deciding")
+            deciding = asyncio.create_task(worker.run(options, log, leases, health, stop), name="deciding")
             await until(stop, admin, deciding)
             await deciding

@@ -29,9 +29,10 @@ from processors.app import Options
 from processors.health import Health
 from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
+from producers.kafka_tail import KafkaTail
 from producers.topics import create_topics
 from schemas.events import MessageStored
-from schemas.topics import LIFECYCLE, PRESENCE_TABLE
+from schemas.topics import GATEWAYS, LIFECYCLE, PRESENCE_TABLE
 
 RECIPIENTS = 1000
 BODY_BYTES = 300
@@ -88,8 +89,8 @@ async def decide(bootstrap: str, partitions: int, app_id: str, count: int) -> di
                 stop.set()
             return answers
 
-    async with Counting(connection) as log:
-        running = asyncio.create_task(worker.run(options, log, Health(), stop))
+    async with Counting(connection) as log, KafkaTail(connection, GATEWAYS, start="beginning") as leases:
+        running = asyncio.create_task(worker.run(options, log, leases, Health(), stop))
         await stop.wait()
         assert first is not None
         seconds, cpu = time.monotonic() - first[0], time.process_time() - first[1]

@@ -16,8 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.codec import Record, decode, encode
 from schemas.events import DeliveryAttempted, Fact, PendingSync, Place, Recorded
+from schemas.gateways import GatewayLease
 from schemas.partitions import partition_for
-from schemas.topics import CHANGELOG, LIFECYCLE, PUSH, QUARANTINE, TOPIC_OF
+from schemas.topics import CHANGELOG, GATEWAYS, LIFECYCLE, PUSH, QUARANTINE, RECEIPTS, TOPIC_OF
 from tests.builders import an_id, stored
 from tests.eventually import eventually
 
@@ -130,13 +131,15 @@ class Rig:
     decisions: dict[UUID, set[UUID]] = field(default_factory=dict)
     """For each message the ids of the decisions about it, as far as `follow` has read."""
 
-    def start(self, name: str = "1", *, fail: str = "none", run: int = 500, instance: str | None = None) -> Worker:
-        """Start a processor."""
+    def start(
+        self, name: str = "1", *, fail: str = "none", run: int = 500, instance: str | None = None, lease: float = 15.0
+    ) -> Worker:
+        """Start a processor. `lease` is that of gateways it never heard of, in seconds."""
         number = len(self.workers)
         output, errors = self.directory / f"{number}.out", self.directory / f"{number}.err"
         command = [sys.executable, "-m", "tests.integration.processor_worker", "--bootstrap", self.bootstrap]
         command += ["--prefix", self.prefix, "--name", name, "--partitions", str(self.partitions), "--run", str(run)]
-        command += ["--data", str(self.directory / "data"), "--fail", fail]
+        command += ["--data", str(self.directory / "data"), "--fail", fail, "--lease", str(lease)]
         command += ["--instance", instance] if instance else []
         with output.open("wb") as out, errors.open("wb") as err:
             worker = Worker(subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err), output, errors)
@@ -152,8 +155,8 @@ class Rig:
         self.stored_ids += [fact.message_id for fact in facts]
         return [fact.message_id for fact in facts]
 
-    async def append(self, *facts: Fact, partition: int = 0) -> None:
-        """Append facts to a partition."""
+    async def append(self, *facts: Fact | GatewayLease, partition: int = 0) -> None:
+        """Append records to a partition."""
         answers = await self.log.append_all(facts, partitions=[partition] * len(facts))
         assert not [answer for answer in answers if isinstance(answer, Exception)]
 
@@ -161,7 +164,7 @@ class Rig:
         """Everything in a topic that can be decoded, by partition and offset."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         async with consumer:
-            count = 1 if topic == QUARANTINE else self.partitions
+            count = 1 if topic in (QUARANTINE, GATEWAYS) else self.partitions
             parts = [TopicPartition(self.prefix + topic, partition) for partition in range(count)]
             consumer.assign(parts)
             ends = await consumer.end_offsets(parts)
@@ -232,7 +235,7 @@ async def rig(bootstrap: str, prefix: str, directory: Path, *, partitions: int =
     """Topics made, log open; every process that is left at the end is killed."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    names = {LIFECYCLE: partitions, PUSH: partitions, QUARANTINE: 1, TABLE: partitions}
+    names = {name: partitions for name in (LIFECYCLE, PUSH, RECEIPTS, TABLE)} | {QUARANTINE: 1, GATEWAYS: 1}
     await admin.create_topics([NewTopic(prefix + name, count, 1) for name, count in names.items()])
     await admin.close()
     async with PrefixedLog(bootstrap, prefix, partitions) as log:

@@ -18,8 +18,11 @@ from processors import worker
 from processors.app import Options, Processor
 from processors.desk import Desk
 from processors.health import Health
+from producers.connection import KafkaConnection
+from producers.kafka_tail import KafkaTail
 from schemas.codec import Record
 from schemas.events import DeliveryAttempted, PendingSync
+from schemas.topics import GATEWAYS
 from tests.integration.processor_rig import PrefixedLog
 
 FAIL_POINTS = ("none", "run-error", "kill-after-append", "hold-first-append")
@@ -85,6 +88,7 @@ async def main(arguments: argparse.Namespace) -> None:
         app_id=f"{arguments.prefix}processor",
         lifecycle=f"{arguments.prefix}restante.lifecycle",
         max_run_records=arguments.run,
+        lease_seconds=arguments.lease,
     )
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -93,8 +97,11 @@ async def main(arguments: argparse.Namespace) -> None:
     build = worker.build_app
     worker.build_app = lambda *args, **more: built.append(build(*args, **more)) or built[-1]  # type: ignore[assignment]
     telling = asyncio.create_task(tell(built))
-    async with PrefixedLog(arguments.bootstrap, arguments.prefix, arguments.partitions) as log:
-        await worker.run(options, FailingLog(log, arguments.fail), Health(), stop)
+    async with (
+        PrefixedLog(arguments.bootstrap, arguments.prefix, arguments.partitions) as log,
+        KafkaTail(KafkaConnection(bootstrap=arguments.bootstrap), arguments.prefix + GATEWAYS, start="beginning") as leases,
+    ):
+        await worker.run(options, FailingLog(log, arguments.fail), leases, Health(), stop)
     telling.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await telling
@@ -109,6 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("--partitions", type=int, default=2)
     parser.add_argument("--instance")
     parser.add_argument("--run", type=int, default=500)
+    parser.add_argument("--lease", type=float, default=15.0)
     parser.add_argument("--data", required=True)
     parser.add_argument("--fail", choices=FAIL_POINTS, default="none")
     chosen = parser.parse_args()
