@@ -76,6 +76,17 @@ SOCKETS: Final = Gauge(
     "Open WebSockets of this process, authenticated or not. Falls at once: look at its log, clients connect elsewhere.",
     registry=REGISTRY,
 )
+SESSION_ENDS: Final = Counter(
+    "restante_session_ends",
+    "Sessions that ended in this process, by reason. Many of ack_timeout or heartbeat_timeout: slow clients or a slow network.",
+    ["reason"],
+    registry=REGISTRY,
+)
+SESSION_MARKERS: Final = Counter(
+    "restante_session_markers",
+    "Fresh markers of live sessions, each because the processor had lost one. Many for long: look at the processors.",
+    registry=REGISTRY,
+)
 QUARANTINED: Final = Counter(
     "restante_quarantined_records",
     "Records set aside because they could not be understood. Any: read them in restante.quarantine, mend the writer.",
