@@ -368,18 +368,20 @@ def _attempts(rows: Rows, message: Message) -> Iterable[Attempt]:
                 device_id=device_id,
                 session_id=session_id,
                 pushed_at_ms=decision.at_ms,
-                result=_result(rows, message, decision.position, device_id, session_id),
+                result=_result(rows, message, device_id, session_id),
                 place=Place(LIFECYCLE, rows.stored.partition, decision.position),
             )
 
 
-def _result(rows: Rows, message: Message, pushed: int, device_id: UUID, session_id: UUID) -> str:
-    """What came of a push: the first thing that happened to it in the log."""
+def _result(rows: Rows, message: Message, device_id: UUID, session_id: UUID) -> str:
+    """What came of a push: the first thing that happened to it in the log. It may stand before the decision, which it overtook
+    on its way there."""
+    stored = rows.stored.position
     outcomes = [(end.position, end.reason) for end in rows.ends if end.session_id == session_id]
     outcomes += [(row.position, row.reason or "") for row in rows.decisions if row.pending and row.session_id == session_id]
     if (delivered := message.deliveries.get(device_id)) is not None:
         outcomes.append((delivered.place.offset, "delivered"))
-    return min((outcome for outcome in outcomes if outcome[0] > pushed), default=(0, "in_flight"))[1]
+    return min((outcome for outcome in outcomes if outcome[0] > stored), default=(0, "in_flight"))[1]
 
 
 def _when(mark: Mark | None) -> int | None:

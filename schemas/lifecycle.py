@@ -111,11 +111,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """All that the log says about one recipient."""
+    """All that the log says about one recipient. `ended` has the latest end of each session."""
 
     messages: Mapping[UUID, Message] = field(default_factory=lambda: _NOTHING)
     devices: Mapping[UUID, Device] = field(default_factory=lambda: _NOTHING)
     sessions: Mapping[UUID, Session] = field(default_factory=lambda: _NOTHING)
+    ended: Mapping[UUID, Mark] = field(default_factory=lambda: _NOTHING)
     erased: Mark | None = None
 
     def mailbox(self, device_id: UUID) -> list[Message]:
@@ -153,7 +154,7 @@ def evolve(state: Recipient, recorded: Recorded) -> Recipient:
         case MessageStored():
             return _stored(state, fact, mark)
         case DeliveryAttempted():
-            return _change(state, fact.message_id, lambda m: _attempted(m, fact, mark))
+            return _change(state, fact.message_id, lambda m: _attempted(m, fact, mark, state.ended))
         case PendingSync():
             return _change(state, fact.message_id, lambda m: _pending(m, fact, mark))
         case MessagesDelivered():
@@ -199,12 +200,19 @@ def _stored(state: Recipient, fact: MessageStored, mark: Mark) -> Recipient:
     return _with(state, message)
 
 
-def _attempted(message: Message, fact: DeliveryAttempted, mark: Mark) -> Message:
+def _attempted(message: Message, fact: DeliveryAttempted, mark: Mark, ended: Mapping[UUID, Mark]) -> Message:
+    """A session whose end overtook this record on its way into the log has nothing in flight any more."""
     if message.delivered or message.erased:
         return _late(message, mark)
     if message.attempted:
         return message
-    return replace(message, attempted=mark, in_flight=frozenset(seen.session_id for seen in fact.sessions))
+    asked = frozenset(seen.session_id for seen in fact.sessions)
+    over = {session: ended[session] for session in asked & ended.keys() if ended[session].place.offset > message.position}
+    message = replace(message, attempted=mark, in_flight=asked - over.keys())
+    if message.in_flight or not over or message.pending:
+        return message
+    last = max(over.values(), key=lambda end: end.place.offset)
+    return replace(message, pending=replace(mark, reason=last.reason))
 
 
 def _pending(message: Message, fact: PendingSync, mark: Mark) -> Message:
@@ -252,7 +260,7 @@ def _read(message: Message, device_id: UUID, mark: Mark) -> Message:
 def _session_ended(state: Recipient, session_id: UUID, mark: Mark) -> Recipient:
     sessions = {known: session for known, session in state.sessions.items() if known != session_id}
     messages = {known: _gave_up(message, session_id, mark) for known, message in state.messages.items()}
-    return replace(state, sessions=sessions, messages=messages)
+    return replace(state, sessions=sessions, messages=messages, ended={**state.ended, session_id: mark})
 
 
 def _device_removed(state: Recipient, device_id: UUID, mark: Mark) -> Recipient:

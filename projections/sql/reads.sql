@@ -28,7 +28,7 @@ FROM counted
 LEFT JOIN accounts.accounts ON accounts.user_id = counted.sender AND accounts.erased_at IS NULL
 LEFT JOIN LATERAL (
     SELECT max(CASE WHEN decisions.pending THEN CASE WHEN decisions.session_id IS NULL THEN 3 END
-                    WHEN attempt_failed(decisions) THEN 3
+                    WHEN attempt_failed(decisions, counted.position) THEN 3
                     ELSE 2 END) AS decided
     FROM decisions
     WHERE NOT counted.acknowledged AND decisions.message_id = counted.message_id
@@ -110,7 +110,7 @@ SELECT DISTINCT ON (decisions.message_id, session_ends.session_id, session_ends.
 FROM decisions
 JOIN messages USING (message_id)
 JOIN session_ends ON session_ends.session_id = ANY (decisions.session_ids)
-     AND session_ends.account = messages.recipient AND session_ends.position > decisions.position
+     AND session_ends.account = messages.recipient AND session_ends.position > messages.position
 WHERE decisions.message_id = ANY (%(ids)s) AND NOT decisions.pending;
 
 -- name: deliveries

@@ -271,14 +271,15 @@ BEGIN
 END
 $$;
 
--- Whether a DeliveryAttempted came to nothing: each of its sessions has ended since, or a PendingSync says so for it.
-CREATE FUNCTION attempt_failed(attempt decisions) RETURNS boolean
+-- Whether a DeliveryAttempted came to nothing: each of its sessions has ended since the message was stored (an end may overtake
+-- the decision on its way into the log), or a PendingSync says so for it.
+CREATE FUNCTION attempt_failed(attempt decisions, stored bigint) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT cardinality(attempt.session_ids) > 0 AND NOT EXISTS (
         SELECT FROM unnest(attempt.session_ids) AS asked(session_id)
         WHERE NOT EXISTS (
             SELECT FROM session_ends
-            WHERE session_ends.session_id = asked.session_id AND session_ends.position > attempt.position)
+            WHERE session_ends.session_id = asked.session_id AND session_ends.position > stored)
         AND NOT EXISTS (
             SELECT FROM decisions
             WHERE decisions.message_id = attempt.message_id AND decisions.pending

@@ -88,6 +88,15 @@ def test_a_message_in_flight_in_two_sessions_waits_only_when_both_have_ended() -
     assert message(*facts, closed(session=OTHER_SESSION, device=LAPTOP)).status is Status.PENDING_SYNC
 
 
+def test_an_end_that_overtakes_the_decision_leaves_nothing_in_flight() -> None:
+    it = message(opened(), stored(), closed(reason=EndReason.CONNECTION_LOST), attempted(1, 1, seen()))
+    assert it.status is Status.PENDING_SYNC
+    assert it.attempted is not None and it.pending is not None
+    assert it.pending.place == it.attempted.place and it.pending.reason is EndReason.CONNECTION_LOST
+    again = message(opened(), closed(), marked(), stored(), attempted(1, 3, seen()))
+    assert again.status is Status.DELIVERY_ATTEMPTED
+
+
 def test_the_end_of_a_session_leaves_what_was_acknowledged() -> None:
     it = message(opened(), stored(), attempted(1, 1, seen()), delivered(entry(1, 1)), closed())
     assert it.status is Status.DELIVERED
