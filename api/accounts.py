@@ -1,12 +1,16 @@
 """Accounts, devices and refresh tokens in PostgreSQL: the truth about who there is. Statements are in `sql/accounts.sql`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from projections.database import Connection, Database, load_queries
 
 _SQL = load_queries("api", "accounts.sql")
+
+REVOKED: Final = "restante_revoked"
+"""The channel that says whose tokens ended: payloads are `<device id> <generation>`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +32,38 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshRow:
-    """A refresh token and its surroundings. `used` is when it was first shown, `followed` says that a successor was used."""
+    """A refresh token and its surroundings. `used` is when it was first shown, `followed` says that a successor was used;
+    `generation` is what the device's tokens had when this was read."""
 
     family_id: UUID
     ended: bool
     device_id: UUID
     user_id: UUID
+    generation: int
     removed: bool
     expires: float
     used: float | None
     followed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """A device as its account sees it. Times in milliseconds; None where it never got tokens."""
+
+    device_id: UUID
+    label: str
+    created_at_ms: int
+    last_seen_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedDevice:
+    """A device that is gone from its account: does the log hold its registration, and (`recorded`) its removal?"""
+
+    device_id: UUID
+    user_id: UUID
+    registered: bool
+    recorded: bool = False
 
 
 class Accounts:
@@ -87,14 +113,63 @@ class Accounts:
         """Remember that the log holds the device's registration."""
         await self._database.run(_SQL["device_registered"], device_id=device_id)
 
-    async def begin_family(self, family_id: UUID, device_id: UUID, token_hash: bytes, now: float, expires: float) -> bool:
-        """A login's first refresh token; False where the device was removed in between."""
+    async def devices(self, user_id: UUID) -> list[DeviceRow]:
+        """The account's devices, oldest first."""
+        return await self._database.all(DeviceRow, _SQL["devices"], user_id=user_id)
+
+    async def remove_device(self, user_id: UUID, device_id: UUID) -> tuple[RemovedDevice, int | None] | None:
+        """Take a device off its account, and end its tokens: the generation below which they ended, or None where it was
+        removed before. None at all where the account has no such device."""
         async with self._database.transaction() as db:
-            if not await db.tuples(_SQL["create_family"], family_id=family_id, device_id=device_id):
-                return False
+            generation = None
+            if await db.run(_SQL["remove_device"], device_id=device_id, user_id=user_id):
+                generation = await _end_tokens(db, device_id)
+            removed = await db.one(RemovedDevice, _SQL["removed_device"], device_id=device_id, user_id=user_id)
+            return (removed, generation) if removed else None
+
+    async def unfinished_removals(self, user_id: UUID | None, *, older_than: float = 0.0) -> list[RemovedDevice]:
+        """Devices whose removal has to be appended (again: a repeat does no harm): those of an account, or, without one,
+        some that were removed more than `older_than` seconds ago."""
+        return await self._database.all(RemovedDevice, _SQL["unfinished_removals"], user_id=user_id, seconds=older_than)
+
+    async def removal_recorded(self, device_id: UUID) -> None:
+        """Remember that the log holds the device's removal."""
+        await self._database.run(_SQL["removal_recorded"], device_id=device_id)
+
+    async def revoke(self, device_id: UUID) -> int:
+        """End a device's tokens of both kinds; the generation below which its access tokens ended."""
+        async with self._database.transaction() as db:
+            return await _end_tokens(db, device_id)
+
+    async def seen(self, times: Mapping[UUID, float]) -> None:
+        """When devices were last seen, in seconds since 1970. An earlier time changes nothing."""
+        await self._database.run(_SQL["devices_seen"], device_ids=list(times), times=list(times.values()))
+
+    async def begin_family(
+        self, family_id: UUID, device_id: UUID, token_hash: bytes, now: float, expires: float
+    ) -> int | None:
+        """A login's first refresh token. Gives the generation of the device's access tokens; None where the device was
+        removed in between."""
+        async with self._database.transaction() as db:
+            present = await db.tuples(_SQL["present_device"], device_id=device_id, now=now)
+            if not present:
+                return None
+            await db.run(_SQL["create_family"], family_id=family_id, device_id=device_id)
             await add_token(db, family_id, token_hash, None, now, expires)
-            await db.run(_SQL["device_seen"], device_id=device_id)
-            return True
+            generation: int = present[0][0]
+            return generation
+
+
+async def _end_tokens(db: Connection, device_id: UUID) -> int:
+    ((generation,),) = await db.tuples(_SQL["revoke_tokens"], device_id=device_id)
+    await db.run(_SQL["end_families"], device_id=device_id)
+    await db.tuples(_SQL["announce"], channel=REVOKED, payload=f"{device_id} {generation}")
+    return generation  # type: ignore[no-any-return]
+
+
+async def revoked(db: Connection, seconds: float) -> list[tuple[UUID, int, float]]:
+    """The devices whose tokens ended within the last `seconds`: id, generation, and how many seconds ago."""
+    return await db.tuples(_SQL["revoked"], seconds=seconds)
 
 
 async def shown_token(db: Connection, token_hash: bytes) -> RefreshRow | None:
@@ -120,7 +195,7 @@ async def use_token(db: Connection, token_hash: bytes, family_id: UUID, device_i
     """A refresh token was shown; what is too old to matter goes."""
     await db.run(_SQL["use_token"], token_hash=token_hash, now=now)
     await db.run(_SQL["forget_expired"], family_id=family_id, now=now)
-    await db.run(_SQL["device_seen"], device_id=device_id)
+    await db.tuples(_SQL["present_device"], device_id=device_id, now=now)
 
 
 async def end_family(db: Connection, family_id: UUID) -> None:

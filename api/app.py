@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 from api import openapi
 from api.accounts import Accounts
 from api.calls import PRIVATE, Answer, Call, answer
-from api.cursors import Cursors
+from api.cursors import Cursors, ReceiptCursors
+from api.devices import DeviceCalls
 from api.directory import Directory
-from api.freshness import Freshness
+from api.freshness import Freshness, ReceiptFreshness
 from api.health import HealthCalls, Phase, ProcessorLag
 from api.intake import Intake
 from api.keys import MasterKey
@@ -28,15 +29,22 @@ from api.logins import Logins
 from api.mailbox import Mailbox
 from api.messages import Messages
 from api.passwords import Passwords
+from api.presence import PresenceCalls
+from api.processed import Committed, Processed
 from api.quota import Quota
+from api.receipts import Receipts
+from api.removals import Removals
 from api.resource import Edge, Operation, Resource
+from api.revocations import Revocations
 from api.routes import health_operations, public_operations
 from api.secrets import Secrets
+from api.seen import LastSeen
 from api.signup import SignUp
 from api.statuses import MessageStatuses
 from api.tokens import AccessTokens
 from producers.log import EventLog
 from projections.database import Database
+from projections.presence import PresenceReads
 from projections.progress import Progress
 from projections.reads import Reads
 from schemas.metrics import REGISTRY
@@ -55,6 +63,7 @@ class Parts:
     progress: Progress
     secrets: Secrets
     processor_lag: ProcessorLag
+    committed: Committed
     producer: str
     access_ttl: float = 900.0
     refresh_ttl: float = 365 * 86400.0
@@ -82,10 +91,14 @@ class Service:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.passwords = Passwords()
-        self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock)
-        self.edge = Edge(self.tokens, parts.limits)
+        self.revocations = Revocations(parts.database.url, ttl=parts.access_ttl, clock=parts.clock)
+        self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock, self.revocations.revoked)
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
         accounts, master = Accounts(parts.database), MasterKey(parts.secrets.master_key)
+        self.seen = LastSeen(accounts, parts.clock)
+        self.edge = Edge(self.tokens, parts.limits, self.seen)
+        self.removals = Removals(accounts, parts.log, parts.producer)
+        presence = PresenceReads(parts.database)
         directory = Directory(accounts, master, parts.log.partitions)
         freshness = Freshness(parts.log, parts.progress)
         self.logins = Logins(
@@ -94,9 +107,20 @@ class Service:
             database=parts.database,
             passwords=self.passwords,
             tokens=self.tokens,
+            removals=self.removals,
             log=parts.log,
             producer=parts.producer,
             refresh_ttl=parts.refresh_ttl,
+            clock=parts.clock,
+        )
+        self.devices = DeviceCalls(
+            accounts=accounts,
+            presence=presence,
+            freshness=freshness,
+            removals=self.removals,
+            revocations=self.revocations,
+            seen=self.seen,
+            partitions=parts.log.partitions,
             clock=parts.clock,
         )
         self.quota = Quota(reads=parts.reads, freshness=freshness, progress=parts.progress, most=parts.mailbox_quota)
@@ -122,7 +146,24 @@ class Service:
             producer=parts.producer,
             clock=parts.clock,
         )
+        self.processed = Processed(parts.committed)
+        self.receipts = Receipts(
+            log=parts.log,
+            reads=parts.reads,
+            progress=parts.progress,
+            freshness=ReceiptFreshness(parts.log, parts.progress, self.processed),
+            cursors=ReceiptCursors(parts.secrets.cursor_keys),
+            phase=parts.phase,
+            clock=parts.clock,
+        )
         self.statuses = MessageStatuses(reads=parts.reads, freshness=freshness)
+        self.presence = PresenceCalls(
+            directory=directory,
+            presence=presence,
+            freshness=freshness,
+            partitions=parts.log.partitions,
+            clock=parts.clock,
+        )
         self.health = HealthCalls(
             phase=parts.phase, log=parts.log, reads=parts.reads, lag=self.lag, processor_lag=parts.processor_lag
         )
@@ -132,6 +173,10 @@ class Service:
             await stack.enter_async_context(self.passwords)
             await stack.enter_async_context(self.lag)
             await stack.enter_async_context(self.quota)
+            await stack.enter_async_context(self.processed)
+            await stack.enter_async_context(self.revocations)
+            await stack.enter_async_context(self.seen)
+            await stack.enter_async_context(self.removals)
             self._open = stack.pop_all()
         self.parts.phase.started = True
         return self
@@ -144,9 +189,12 @@ def create_app(service: Service) -> Starlette:
     """The public application."""
     operations = public_operations(
         logins=service.logins,
+        devices=service.devices,
         messages=service.messages,
         mailbox=service.mailbox,
+        receipts=service.receipts,
         statuses=service.statuses,
+        presence=service.presence,
         health=service.health,
     )
     described = answer(openapi.document(operations, version("restante"), service.parts.public_url), headers=(_FIVE_MINUTES,))

@@ -15,12 +15,11 @@ from api.models import Jwks, Login, NewAccount, Refresh, Tokens
 from api.outages import asking_accounts, log_away
 from api.passwords import Passwords, check_password
 from api.problems import Problem, invalid
+from api.removals import Removals, registration
 from api.signup import SignUp
 from api.tokens import AccessTokens
 from producers.log import EventLog, LogUnavailable
 from projections.database import Database
-from schemas.events import DeviceRegistered
-from schemas.ids import derived_id
 
 GRACE_SECONDS: Final = 60
 """How long a used refresh token may come again while its successor is unused: the answer was lost, or two tabs share it."""
@@ -44,6 +43,7 @@ class Logins:
         database: Database,
         passwords: Passwords,
         tokens: AccessTokens,
+        removals: Removals,
         log: EventLog,
         producer: str,
         refresh_ttl: float,
@@ -54,6 +54,7 @@ class Logins:
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
+        self._removals = removals
         self._log = log
         self._producer = producer
         self._refresh_ttl = refresh_ttl
@@ -79,6 +80,7 @@ class Logins:
                 raise Problem("bad_credentials", "There is no account of this name with this password.")
             device_id = await self._accounts.device(known.user_id, asked.device, new_id())
             await self._register_devices(known.user_id)
+            await self._removals.finish_of(known.user_id)
             return answer(await self._first_tokens(known.user_id, device_id))
 
     async def refresh(self, call: Call) -> Answer:
@@ -100,7 +102,7 @@ class Logins:
                     await end_family(db, row.family_id)
         if refused is not None:
             raise refused
-        return answer(self._given(row.user_id, row.device_id, successor))
+        return answer(self._given(row.user_id, row.device_id, row.generation, successor))
 
     async def public_keys(self, call: Call) -> Answer:
         """GET /.well-known/jwks.json."""
@@ -109,27 +111,23 @@ class Logins:
     async def _register_devices(self, user_id: UUID) -> None:
         """Finish the registration of each device that lacks it: what was left half-way, any later login finishes."""
         for device_id in await self._accounts.unregistered(user_id):
-            registered = DeviceRegistered(
-                event_id=derived_id(b"device registered", device_id.bytes),
-                producer=self._producer,
-                recipient=user_id,
-                device_id=device_id,
-            )
             try:
-                await self._log.append(registered)
+                await self._log.append(registration(user_id, device_id, self._producer))
             except LogUnavailable as error:
                 raise log_away(error) from error
             await self._accounts.registered(device_id)
 
     async def _first_tokens(self, user_id: UUID, device_id: UUID) -> Tokens:
         token, now = _new_refresh_token(), self._clock()
-        if not await self._accounts.begin_family(new_id(), device_id, _hash_of(token), now, now + self._refresh_ttl):
+        expires = now + self._refresh_ttl
+        generation = await self._accounts.begin_family(new_id(), device_id, _hash_of(token), now, expires)
+        if generation is None:
             raise Problem("token_revoked", "The device was removed while it logged in. Log in again.")
-        return self._given(user_id, device_id, token)
+        return self._given(user_id, device_id, generation, token)
 
-    def _given(self, user_id: UUID, device_id: UUID, refresh_token: str) -> Tokens:
+    def _given(self, user_id: UUID, device_id: UUID, generation: int, refresh_token: str) -> Tokens:
         return Tokens(
-            access_token=self._tokens.issue(user_id, device_id),
+            access_token=self._tokens.issue(user_id, device_id, generation),
             expires_in=self._tokens.ttl,
             refresh_token=refresh_token,
             user_id=user_id,

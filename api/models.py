@@ -136,8 +136,8 @@ class Tokens(Struct):
 
 
 class Device(Struct):
-    """A device of the account. `pending` counts its mailbox (exact to 10,000), `current` marks the one that asks. `last_seen_at`
-    is null until it first gets tokens; it is noted about once a minute."""
+    """A device of the account. `pending` counts its mailbox (exact to 10,000), `current` marks the one that asks.
+    `last_seen_at` is noted about once a minute, and null until the device first got tokens."""
 
     device_id: UUID
     label: str

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api.models import NoQuery, ProblemDetails
+from api.models import NAME, NoQuery, ProblemDetails
 from api.problems import PROBLEMS, Code
 from api.resource import Operation
 
@@ -15,6 +15,9 @@ _EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "ma
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
 _COUNTED: Final[tuple[Code, ...]] = ("rate_limited",)
 _HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
+_ID: Final = {"type": "string", "format": "uuid"}
+_IN_PATHS: Final = {"name": {"type": "string", "pattern": NAME}}
+"""Parameters of paths that are no ids."""
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
 
 
@@ -70,7 +73,9 @@ def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
     for status, kind in row.answers.items():
         schemas = [schema_of[one] if one is not None else {"type": "object"} for one in _each(kind)]
         content = {"application/json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
-        said[str(status)] = {"description": "As asked." if status < 400 else "See the reasons.", "content": content}
+        said[str(status)] = {"description": "As asked." if status < 400 else "See the reasons."}
+        if status != 204:
+            said[str(status)]["content"] = content
     for status, codes in sorted(_by_status(row).items()):
         content = {"application/problem+json": {"schema": {"$ref": REF.format(name="ProblemDetails")}}}
         refusal = said.setdefault(str(status), {"description": "", "content": {}})
@@ -98,8 +103,10 @@ def _by_status(row: Operation) -> dict[int, list[Code]]:
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    schema = {"type": "string", "format": "uuid"}
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in re.findall(r"\{(\w+)\}", path)]
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATHS.get(name, _ID)}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
 
 
 def _query_parameters(row: Operation, components: Mapping[str, Any]) -> list[dict[str, Any]]:

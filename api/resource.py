@@ -17,6 +17,7 @@ from api.calls import PRIVATE, Answer, Call, ClientGone
 from api.limits import Limits, address_of
 from api.models import NoQuery
 from api.problems import MEDIA_TYPE, Code, Problem
+from api.seen import LastSeen
 from api.tokens import AccessTokens
 from schemas.metrics import HTTP_REQUESTS
 
@@ -54,10 +55,11 @@ class Operation:
 
 
 class Edge:
-    """What resources share: the check of tokens and of rates, and the source of request ids."""
+    """What resources share: the check of tokens and of rates, who was seen, and the source of request ids."""
 
-    def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
+    def __init__(self, tokens: AccessTokens, limits: Limits, seen: LastSeen) -> None:
         self._tokens = tokens
+        self._seen = seen
         self._limits = limits
         prefix = os.urandom(6).hex()
         self._ids = (f"{prefix}-{number:x}" for number in itertools.count(1))
@@ -91,7 +93,9 @@ class Edge:
             raise Problem("token_missing", "Send the header Authorization: Bearer <access token>.")
         if given[:7].lower() != b"bearer ":
             raise Problem("token_invalid", "The Authorization header must be: Bearer <access token>.")
-        call.principal = self._tokens.verify(given[7:].strip().decode("latin-1"))
+        principal = self._tokens.verify(given[7:].strip().decode("latin-1"))
+        call.principal = principal
+        self._seen.note(principal.device)
 
 
 class Resource:

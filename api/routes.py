@@ -3,11 +3,14 @@
 from typing import Final
 
 from api import models
+from api.devices import DeviceCalls
 from api.health import HealthCalls
 from api.logins import Logins
 from api.mailbox import Mailbox
 from api.messages import Messages
+from api.presence import PresenceCalls
 from api.problems import Code
+from api.receipts import Receipts
 from api.resource import Operation
 from api.statuses import MessageStatuses
 
@@ -49,7 +52,15 @@ def health_operations(health: HealthCalls) -> list[Operation]:
 
 
 def public_operations(
-    *, logins: Logins, messages: Messages, mailbox: Mailbox, statuses: MessageStatuses, health: HealthCalls
+    *,
+    logins: Logins,
+    devices: DeviceCalls,
+    messages: Messages,
+    mailbox: Mailbox,
+    receipts: Receipts,
+    statuses: MessageStatuses,
+    presence: PresenceCalls,
+    health: HealthCalls,
 ) -> list[Operation]:
     """The rows of the public port."""
     return [
@@ -158,6 +169,20 @@ def public_operations(
             problems=("message_unknown", *_READ),
         ),
         Operation(
+            method="GET",
+            path="/receipts",
+            handler=receipts.page,
+            summary="What became of the messages that this account sent, oldest first",
+            notes=(
+                "Each receipt once, the same for all devices: Delivered with the first device that acknowledged, then Read; "
+                "Read alone where it came first. A cursor is resumed from for ever; cursor=now starts at the end, an empty "
+                "one is none."
+            ),
+            query=models.ReceiptsQuery,
+            answers={200: models.ReceiptPage},
+            problems=("bad_cursor", *_READ),
+        ),
+        Operation(
             method="POST",
             path="/accounts",
             handler=logins.sign_up,
@@ -194,6 +219,47 @@ def public_operations(
             body=models.Refresh,
             answers={200: models.Tokens},
             problems=("token_invalid", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
+        ),
+        Operation(
+            method="DELETE",
+            path="/tokens/current",
+            handler=devices.log_out,
+            summary="Log out on this device",
+            notes=("All tokens of this device end, its socket closes. Its mailbox stays as it is."),
+            answers={204: None},
+            problems=("directory_unavailable",),
+        ),
+        Operation(
+            method="GET",
+            path="/devices",
+            handler=devices.listed,
+            summary="The account's devices, each with how much waits for it",
+            answers={200: models.Devices},
+            problems=("directory_unavailable", *_READ),
+        ),
+        Operation(
+            method="DELETE",
+            path="/devices/{device_id}",
+            handler=devices.remove,
+            summary="Remove a device",
+            notes=(
+                "Its tokens end, its socket closes, its view of the mailbox is freed; what no device has acknowledged stays "
+                "with the account. Again is 204 again. Where the log is away (503) the tokens have ended all the same "
+                "and the rest is done as soon as it can be. The label may be used for a new device."
+            ),
+            answers={204: None},
+            problems=("device_unknown", "directory_unavailable", "log_unavailable"),
+        ),
+        Operation(
+            method="GET",
+            path="/presence/{name}",
+            handler=presence.of,
+            summary="Whether somebody is there",
+            notes=(
+                "For those only who have sent each other a message; whoever has not gets the answer for an unknown name."
+            ),
+            answers={200: models.Presence},
+            problems=("presence_unknown", "directory_unavailable", *_READ),
         ),
         Operation(
             method="GET",

@@ -22,37 +22,59 @@ MAX_TOKEN_BYTES: Final = 4096
 REMEMBERED: Final = 50_000
 """Verified tokens kept, so that a token costs its signature once."""
 
-_OPTIONS: Final[Any] = {"require": ["exp", "iat", "sub", "device", "iss", "aud"], "verify_exp": False, "verify_iat": False}
+_OPTIONS: Final[Any] = {
+    "require": ["exp", "iat", "sub", "device", "gen", "iss", "aud"],
+    "verify_exp": False,
+    "verify_iat": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: an account on a device, until `expires_at` (seconds since the epoch)."""
+    """Who calls: an account on a device, until `expires_at` (seconds since the epoch) or until the device's `generation` is
+    a higher one."""
 
     user: UUID
     device: UUID
     expires_at: int
+    generation: int
 
 
 class AccessTokens:
-    """Issues tokens with the first key, verifies those of every key. `clock` gives seconds since the epoch."""
+    """Issues tokens with the first key, verifies those of every key. `clock` gives seconds since the epoch, `revoked` says
+    whether a principal's token was ended before its time."""
 
-    def __init__(self, keys: Sequence[Ed25519PrivateKey], ttl: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Ed25519PrivateKey],
+        ttl: float,
+        clock: Callable[[], float],
+        revoked: Callable[[Principal], bool],
+    ) -> None:
         self.ttl = int(ttl)
         self._clock = clock
+        self._revoked = revoked
         self._public = {key_id(key.public_key()): key.public_key() for key in keys}
         self._signing = keys[0]
         self._signing_id = key_id(keys[0].public_key())
         self._verified: dict[str, Principal] = {}
 
-    def issue(self, user: UUID, device: UUID) -> str:
-        """A token that is good from now on for `ttl` seconds."""
+    def issue(self, user: UUID, device: UUID, generation: int) -> str:
+        """A token that is good from now on for `ttl` seconds, unless the device's generation rises above this one."""
         now = int(self._clock())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user), "device": str(device), "iat": now, "exp": now + self.ttl}
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(user),
+            "device": str(device),
+            "gen": generation,
+            "iat": now,
+            "exp": now + self.ttl,
+        }
         return jwt.encode(claims, self._signing, ALGORITHM, headers={"typ": TYPE, "kid": self._signing_id})
 
     def verify(self, token: str) -> Principal:
-        """Who this token stands for. Raises `Problem` token_invalid or token_expired."""
+        """Who this token stands for. Raises `Problem` token_invalid, token_expired or token_revoked."""
         principal = self._verified.get(token)
         if principal is None:
             principal = self._checked(token)
@@ -62,6 +84,8 @@ class AccessTokens:
         if principal.expires_at <= self._clock():
             self._verified.pop(token, None)
             raise Problem("token_expired", "The access token has expired. Get a new one at POST /tokens/refresh.")
+        if self._revoked(principal):
+            raise Problem("token_revoked", "This device was logged out or removed. Log in again at POST /tokens.")
         return principal
 
     def published(self) -> dict[str, Any]:
@@ -77,9 +101,9 @@ class AccessTokens:
             if header.get("typ") != TYPE:
                 raise _invalid()
             claims = jwt.decode(token, public, [ALGORITHM], _OPTIONS, audience=AUDIENCE, issuer=ISSUER)
-            if type(claims["exp"]) is not int:
+            if type(claims["exp"]) is not int or type(claims["gen"]) is not int:
                 raise _invalid()
-            return Principal(UUID(claims["sub"]), UUID(claims["device"]), claims["exp"])
+            return Principal(UUID(claims["sub"]), UUID(claims["device"]), claims["exp"], claims["gen"])
         except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise _invalid() from error
 

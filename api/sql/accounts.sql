@@ -48,11 +48,62 @@ ORDER BY created_at, device_id;
 -- The log holds the device's registration.
 UPDATE accounts.devices SET registered_at = now() WHERE device_id = %(device_id)s AND registered_at IS NULL;
 
+-- name: unfinished_removals
+-- Devices whose removal the log does not hold yet: an account's, or (without one) some that were removed a while ago.
+SELECT device_id, user_id, registered_at IS NOT NULL AS registered FROM accounts.devices
+WHERE removed_at IS NOT NULL AND removal_recorded_at IS NULL
+  AND CASE WHEN %(user_id)s::uuid IS NULL THEN removed_at < now() - make_interval(secs => %(seconds)s)
+           ELSE user_id = %(user_id)s END
+LIMIT 100;
+
+-- name: removal_recorded
+-- The log holds the device's removal.
+UPDATE accounts.devices SET removal_recorded_at = now() WHERE device_id = %(device_id)s AND removal_recorded_at IS NULL;
+
+-- name: devices
+-- An account's devices, oldest first. Times are milliseconds since 1970.
+SELECT device_id, label, floor(extract(epoch FROM created_at) * 1000)::bigint AS created_at_ms,
+    floor(extract(epoch FROM last_seen_at) * 1000)::bigint AS last_seen_at_ms
+FROM accounts.devices WHERE user_id = %(user_id)s AND removed_at IS NULL
+ORDER BY created_at, device_id;
+
+-- name: removed_device
+-- A device that its account has removed.
+SELECT device_id, user_id, registered_at IS NOT NULL AS registered, removal_recorded_at IS NOT NULL AS recorded
+FROM accounts.devices WHERE device_id = %(device_id)s AND user_id = %(user_id)s AND removed_at IS NOT NULL;
+
+-- name: remove_device
+-- Take a device off its account, unless that was done.
+UPDATE accounts.devices SET removed_at = now()
+WHERE device_id = %(device_id)s AND user_id = %(user_id)s AND removed_at IS NULL;
+
+-- name: revoke_tokens
+-- End every access token that the device has. Run it before the families end: it waits for a login that is under way.
+UPDATE accounts.devices SET generation = generation + 1, revoked_at = now()
+WHERE device_id = %(device_id)s RETURNING generation;
+
+-- name: end_families
+-- None of the device's refresh tokens is good any more.
+UPDATE accounts.refresh_families SET ended_at = now() WHERE device_id = %(device_id)s AND ended_at IS NULL;
+
+-- name: announce
+-- Tell those who listen; they hear it when the transaction commits.
+SELECT pg_notify(%(channel)s, %(payload)s);
+
+-- name: revoked
+-- Devices whose tokens were ended within the last seconds, and how many seconds ago.
+SELECT device_id, generation, extract(epoch FROM now() - revoked_at)::float8 AS age
+FROM accounts.devices WHERE revoked_at > now() - make_interval(secs => %(seconds)s);
+
+-- name: present_device
+-- The generation that a device's tokens have now, unless it was removed; it is being seen. Keeps revocations waiting until the
+-- transaction ends.
+UPDATE accounts.devices SET last_seen_at = greatest(last_seen_at, to_timestamp(%(now)s))
+WHERE device_id = %(device_id)s AND removed_at IS NULL RETURNING generation;
+
 -- name: create_family
--- A login's family of refresh tokens, unless the device was removed meanwhile.
-INSERT INTO accounts.refresh_families (family_id, device_id)
-SELECT %(family_id)s, device_id FROM accounts.devices WHERE device_id = %(device_id)s AND removed_at IS NULL
-RETURNING family_id;
+-- A login's family of refresh tokens.
+INSERT INTO accounts.refresh_families (family_id, device_id) VALUES (%(family_id)s, %(device_id)s);
 
 -- name: create_token
 -- A refresh token, by its hash; its predecessor is the one it was given for.
@@ -61,7 +112,7 @@ VALUES (%(token_hash)s, %(family_id)s, %(predecessor)s, to_timestamp(%(now)s), t
 
 -- name: refresh_token
 -- A refresh token with all that decides what becomes of it. Times are seconds since 1970.
-SELECT f.family_id, f.ended_at IS NOT NULL AS ended, d.device_id, d.user_id,
+SELECT f.family_id, f.ended_at IS NOT NULL AS ended, d.device_id, d.user_id, d.generation,
     (d.removed_at IS NOT NULL OR a.erased_at IS NOT NULL) AS removed,
     extract(epoch FROM t.expires_at)::float8 AS expires,
     extract(epoch FROM t.used_at)::float8 AS used,
@@ -87,6 +138,12 @@ UPDATE accounts.refresh_families SET ended_at = now() WHERE family_id = %(family
 DELETE FROM accounts.refresh_tokens
 WHERE family_id = %(family_id)s AND used_at IS NOT NULL AND expires_at < to_timestamp(%(now)s) - interval '30 days';
 
--- name: device_seen
--- When the device last got tokens.
-UPDATE accounts.devices SET last_seen_at = now() WHERE device_id = %(device_id)s;
+-- name: devices_seen
+-- When devices were last seen (seconds since 1970). Locked in order, so that two processes never wait for each other in a circle.
+WITH locked AS (
+    SELECT device_id FROM accounts.devices WHERE device_id = ANY(%(device_ids)s) ORDER BY device_id FOR UPDATE
+)
+UPDATE accounts.devices SET last_seen_at = to_timestamp(given.seen)
+FROM unnest(%(device_ids)s::uuid[], %(times)s::float8[]) AS given(device_id, seen) JOIN locked USING (device_id)
+WHERE devices.device_id = given.device_id
+  AND (devices.last_seen_at IS NULL OR devices.last_seen_at < to_timestamp(given.seen));

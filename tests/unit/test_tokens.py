@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from api.problems import Problem
 from api.secrets import Secrets, SecretsError, make_key, make_token_key
-from api.tokens import AccessTokens, key_id
+from api.tokens import AccessTokens, Principal, key_id
 from tests.builders import BOB, PHONE
 
 NOW = 1_790_000_000
@@ -27,21 +28,24 @@ class Clock:
         return self.now
 
 
-def tokens(*keys: Ed25519PrivateKey, clock: Clock | None = None) -> AccessTokens:
-    return AccessTokens(keys or (KEY,), 900, clock or Clock())
+def tokens(
+    *keys: Ed25519PrivateKey, clock: Clock | None = None, revoked: Callable[[Principal], bool] = lambda who: False
+) -> AccessTokens:
+    return AccessTokens(keys or (KEY,), 900, clock or Clock(), revoked)
 
 
 def forged(key: Any = KEY, algorithm: str = "EdDSA", header: dict[str, Any] | None = None, **claims: Any) -> str:
     """A token as `tokens()` would make it, but for what is given; None leaves a claim out."""
-    said = {"iss": "restante", "aud": "restante", "sub": str(BOB), "device": str(PHONE), "iat": NOW, "exp": NOW + 900}
+    said = {"iss": "restante", "aud": "restante", "sub": str(BOB), "device": str(PHONE), "gen": 7}
+    said |= {"iat": NOW, "exp": NOW + 900}
     said = {name: value for name, value in (said | claims).items() if value is not None}
     headers = {"typ": "at+jwt", "kid": key_id(KEY.public_key())} | (header or {})
     return jwt.encode(said, key, algorithm, headers={name: value for name, value in headers.items() if value is not None})
 
 
 def test_a_token_stands_for_its_account_and_device_until_it_expires() -> None:
-    who = tokens().verify(tokens().issue(BOB, PHONE))
-    assert (who.user, who.device, who.expires_at) == (BOB, PHONE, NOW + 900)
+    who = tokens().verify(tokens().issue(BOB, PHONE, 7))
+    assert who == Principal(BOB, PHONE, NOW + 900, 7)
 
 
 def test_the_forgeries_below_differ_from_a_good_token_only_where_they_say() -> None:
@@ -51,12 +55,24 @@ def test_the_forgeries_below_differ_from_a_good_token_only_where_they_say() -> N
 def test_an_expired_token_is_expired_also_when_it_was_verified_before() -> None:
     clock = Clock()
     mine = tokens(clock=clock)
-    token = mine.issue(BOB, PHONE)
+    token = mine.issue(BOB, PHONE, 7)
     mine.verify(token)
     clock.now = NOW + 900
     for _ in range(2):
         with pytest.raises(Problem, match="token_expired"):
             mine.verify(token)
+
+
+def test_a_token_that_was_ended_is_revoked_also_when_it_was_verified_before() -> None:
+    ended = []
+    mine = tokens(revoked=lambda who: (who.device, who.generation) in ended)
+    token = mine.issue(BOB, PHONE, 7)
+    mine.verify(token)
+    ended.append((PHONE, 7))
+    for _ in range(2):
+        with pytest.raises(Problem, match="token_revoked"):
+            mine.verify(token)
+    assert mine.verify(mine.issue(BOB, PHONE, 8)).generation == 8
 
 
 @pytest.mark.parametrize(
@@ -78,6 +94,9 @@ def test_an_expired_token_is_expired_also_when_it_was_verified_before() -> None:
         pytest.param(forged(exp=None), id="no expiry"),
         pytest.param(forged(sub=None), id="no subject"),
         pytest.param(forged(device=None), id="no device"),
+        pytest.param(forged(gen=None), id="no generation"),
+        pytest.param(forged(gen="7"), id="generation is no number"),
+        pytest.param(forged(gen=True), id="generation is a truth"),
         pytest.param(forged(sub="bob"), id="subject is no id"),
         pytest.param(forged(device=7), id="device is no text"),
         pytest.param(forged(exp="soon"), id="expiry is no time"),
@@ -94,15 +113,15 @@ def test_every_other_token_is_invalid(token: str) -> None:
 
 
 def test_key_rotation_breaks_no_token() -> None:
-    old = tokens(KEY).issue(BOB, PHONE)
+    old = tokens(KEY).issue(BOB, PHONE, 7)
     rotated = tokens(OTHER, KEY)
     assert rotated.verify(old).user == BOB
-    assert tokens(OTHER).verify(rotated.issue(BOB, PHONE)).user == BOB
+    assert tokens(OTHER).verify(rotated.issue(BOB, PHONE, 7)).user == BOB
     assert [key["kid"] for key in rotated.published()["keys"]] == [key_id(OTHER.public_key()), key_id(KEY.public_key())]
 
 
 def test_outsiders_can_verify_with_the_published_keys() -> None:
-    token = tokens().issue(BOB, PHONE)
+    token = tokens().issue(BOB, PHONE, 7)
     published = {key["kid"]: key for key in tokens().published()["keys"]}
     key = jwt.PyJWK(published[jwt.get_unverified_header(token)["kid"]])
     claims = jwt.decode(
@@ -124,7 +143,7 @@ def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tokens(clock=clock)
     for _ in range(5):
         clock.now += 1
-        mine.verify(mine.issue(BOB, PHONE))
+        mine.verify(mine.issue(BOB, PHONE, 7))
     assert len(mine._verified) == 2
 
 

@@ -1,0 +1,52 @@
+"""GET /presence/{name}: whether somebody is there, for those who correspond with them."""
+
+from collections.abc import Callable
+
+from api.calls import Answer, Call, answer
+from api.directory import Directory
+from api.freshness import Freshness
+from api.models import Presence
+from api.outages import asking_accounts, asking_projection
+from api.problems import Problem
+from api.times import maybe_rfc3339
+from projections.presence import PresenceReads
+from schemas.partitions import partition_for
+
+
+class PresenceCalls:
+    """The handler. Who may know is decided by the projection: each must have sent the other a message. `partitions` is how
+    many the lifecycle topic has, `clock` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        presence: PresenceReads,
+        freshness: Freshness,
+        partitions: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._presence = presence
+        self._freshness = freshness
+        self._partitions = partitions
+        self._clock = clock
+
+    async def of(self, call: Call) -> Answer:
+        """GET /presence/{name}."""
+        name, user = call.path("name"), call.principal.user
+        with asking_accounts():
+            other = (await self._directory.find([name])).get(name)
+        if other is None:
+            raise _unknown()
+        floors = await self._freshness.of(partition_for(user, self._partitions), other.partition)
+        with asking_projection():
+            found = await self._presence.between(user, other.user_id, floors=floors)
+        if found is None:
+            raise _unknown()
+        last_seen_at_ms = int(self._clock() * 1000) if found.online else found.last_seen_at_ms
+        return answer(Presence(name=name, online=found.online, last_seen_at=maybe_rfc3339(last_seen_at_ms)))
+
+
+def _unknown() -> Problem:
+    return Problem("presence_unknown", "Nobody of this name has both sent you a message and got one from you.")
