@@ -129,14 +129,14 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection where each statement stands alone."""
         with translated():
-            async with self._pool.connection() as raw:
+            async with self._lent() as raw:
                 yield Connection(raw)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection whose statements take effect together at the end, or not at all if the block raises."""
         with translated():
-            async with self._pool.connection() as raw, raw.transaction():
+            async with self._lent() as raw, raw.transaction():
                 yield Connection(raw)
 
     @asynccontextmanager
@@ -145,6 +145,16 @@ class Database:
         async with self.transaction() as connection:
             await connection.run(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
+
+    @asynccontextmanager
+    async def _lent(self) -> "AsyncIterator[psycopg.AsyncConnection[Any]]":
+        """A connection of the pool. It waits with asyncio.wait_for, which in Python 3.11 loses a cancellation that comes in
+        the same moment as the connection: whoever cancelled us would wait for ever."""
+        before = _cancellations()
+        async with self._pool.connection() as raw:
+            if _cancellations() > before:
+                raise asyncio.CancelledError
+            yield raw
 
     async def all(self, into: Callable[..., T], statement: Statement, **params: Any) -> list[T]:
         """`Connection.all` on any connection."""
@@ -165,6 +175,11 @@ class Database:
         """`Connection.run` on any connection."""
         async with self.connection() as connection:
             return await connection.run(statement, **params)
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 def connect_options() -> dict[str, Any]:

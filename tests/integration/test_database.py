@@ -140,3 +140,24 @@ def test_every_statement_has_a_name_and_a_sentence() -> None:
     for file in ("apply.sql", "reads.sql"):
         for name, statement in load_queries("projections", file).items():
             assert statement.startswith(b"-- "), f"{file}: {name} says not what it is for"
+
+
+def test_a_cancellation_that_meets_the_connection_is_not_lost(database_url: str) -> None:
+    """Whichever moment it comes in: a task that was told to end must end, or it had answered before."""
+
+    async def cancelled_after(database: Database, ticks: int) -> None:
+        async with database.connection():
+            waiting = asyncio.create_task(database.one(Number, ONE))
+            await eventually(lambda: database._pool.get_stats()["requests_waiting"])
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        told = waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled() == told, f"after {ticks} ticks"
+
+    async def main() -> None:
+        async with Database(database_url, most=1) as database:
+            for ticks in range(12):
+                await cancelled_after(database, ticks)
+
+    asyncio.run(main())
