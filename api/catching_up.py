@@ -1,0 +1,93 @@
+"""Errands that bring a session what it lacks: pages of the mailbox, and a fresh marker where the processor lost it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from api.common import PATIENCE_SECONDS, Common, Me
+from api.ids import new_id
+from api.pause import Pauses
+from api.session import Session, Wanted
+from producers.log import LogUnavailable
+from projections.errors import DatabaseUnavailable, ProjectionBehind
+from projections.reads import Page
+from schemas.events import SessionMarked
+from schemas.metrics import SESSION_MARKERS
+
+MARK_EVERY_SECONDS: Final = 0.25
+"""A processor that lost many sessions asks for a marker with each message; one does."""
+
+
+async def read_pages(common: Common, me: Me, session: Session, grown: Callable[[], None]) -> None:
+    """Read as long as the session lacks something and has room for it; `grown` is called for each page. While the
+    projection is away or behind, it is asked again."""
+    while wanted := session.wants():
+        page = await _page(common, me, wanted)
+        common.names.learn(page.rows)
+        session.page(wanted, page.rows, page.has_more)
+        grown()
+
+
+async def _page(common: Common, me: Me, wanted: Wanted) -> Page:
+    pauses = Pauses()
+    passed = wanted.upto + 1
+    while True:
+        try:
+            await common.progress.reached(me.partition, passed, PATIENCE_SECONDS)
+            async with common.questions:
+                return await common.reads.page(
+                    me.user,
+                    me.device,
+                    after=wanted.after,
+                    limit=wanted.limit,
+                    max_bytes=wanted.max_bytes,
+                    floors={me.partition: passed},
+                    counted=False,
+                )
+        except (ProjectionBehind, DatabaseUnavailable):
+            await asyncio.sleep(pauses.longer())
+
+
+class Marker:
+    """Appends fresh markers of one session."""
+
+    __slots__ = ("_common", "_due", "_latest", "_me", "_session")
+
+    def __init__(self, common: Common, me: Me, session: Session) -> None:
+        self._common = common
+        self._me = me
+        self._session = session
+        self._due = False
+        self._latest = 0.0
+
+    def ask(self) -> None:
+        """One is needed: `work` appends it."""
+        self._due = True
+
+    async def work(self) -> None:
+        """Append until none is needed. A marker whose outcome is unknown is tried again: if the first lands, too, its pushes
+        tell of it."""
+        loop = asyncio.get_running_loop()
+        while self._due:
+            await asyncio.sleep(max(0.0, self._latest + MARK_EVERY_SECONDS - loop.time()))
+            self._due = False
+            self._session.marked(await self._appended())
+            self._latest = loop.time()
+            SESSION_MARKERS.inc()
+
+    async def _appended(self) -> int:
+        common, me, pauses = self._common, self._me, Pauses()
+        marked = SessionMarked(
+            event_id=new_id(),
+            producer=common.producer,
+            recipient=me.user,
+            session_id=me.session,
+            device_id=me.device,
+            gateway=common.gateway,
+            push_partition=common.push_partition,
+        )
+        while True:
+            try:
+                return (await common.log.append(marked, partition=me.partition)).offset
+            except LogUnavailable:
+                await asyncio.sleep(pauses.longer())

@@ -1,0 +1,423 @@
+"""One socket and its session: reads frames, writes frames, and does what they ask for.
+
+The caller's task reads. Everything else (writing, reading pages, appending acknowledgements or a marker, telling receipts)
+is an errand. None of them waits for another: a client that takes nothing, a log or a database that is away hold up only
+what needs them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from api.acknowledging import Acknowledging
+from api.acks import Kind, Request
+from api.catching_up import Marker, read_pages
+from api.common import Common, Me
+from api.ends import (
+    ACCOUNTS_AWAY,
+    ACK_TIMEOUT,
+    FAULT,
+    FLOOD,
+    HEARTBEAT_TIMEOUT,
+    LOG_AWAY,
+    RESTART,
+    TOKEN_EXPIRED,
+    TOKEN_REVOKED,
+    TOO_SLOW,
+    End,
+    gone,
+    misbehaved,
+)
+from api.errands import Errands
+from api.frames import (
+    Ack,
+    Authenticate,
+    Authenticated,
+    BadFrame,
+    ClientFrame,
+    Ping,
+    Pong,
+    ReadFrame,
+    Ready,
+    SocketClosed,
+    encode,
+    error_frame,
+)
+from api.ids import new_id
+from api.keys import AccountKeys
+from api.letters import caught_up_frame, message_frame
+from api.ports import Socket
+from api.problems import Problem
+from api.resource import report
+from api.session import CaughtUpAt, Session
+from api.telling import Telling
+from api.times import rfc3339
+from api.tokens import Principal
+from api.window import Window
+from producers.log import LogUnavailable
+from projections.errors import DatabaseUnavailable, ProjectionBehind
+from projections.reads import MailboxRow
+from schemas.events import EndReason, MessagesDelivered, MessagesRead, SessionClosed, SessionOpened
+from schemas.partitions import partition_for
+from schemas.push import Push
+
+STUCK_SECONDS: Final = 30.0
+"""A peer that takes no byte for so long is too slow."""
+
+ANSWERS_WAITING: Final = 64
+"""Answers that wait to be written; beyond that nobody reads what else the client says."""
+
+STRANGE_ACKS: Final = 200
+STRANGE_SECONDS: Final = 10.0
+"""Acknowledgements of what this session did not send cost a question each, so they are few."""
+
+LAST_ACKS_SECONDS: Final = 1.0
+"""For so long a session that is over waits for an append under way, before it leaves it to those who end sessions."""
+
+CONFIRM_EVERY_SECONDS: Final = 1.0
+_BURST: Final = 32
+_ROUTE: Final = "/messages/stream"
+
+WRITE, READ_PAGES, MARK, ACKNOWLEDGE, CONFIRM, TELL = "write", "read pages", "mark", "acknowledge", "confirm", "tell"
+
+
+class Conversation:
+    """`run` is its whole life. `opened` and `ended` tell its gateway that the session has begun or is over; after the latter
+    nothing is sent any more. Times are those of the event loop."""
+
+    __slots__ = (
+        "_acks", "_answers", "_began", "_common", "_confirmed", "_ended", "_errands", "_keys", "_listens_from", "_loop",
+        "_marker", "_opened", "_ping_at", "_room", "_socket", "_strange", "_strange_since", "_telling", "finishing", "me",
+        "opened_at", "over", "session", "who",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        common: Common,
+        socket: Socket,
+        who: Principal,
+        receipts_from: int | None,
+        *,
+        opened: Callable[["Conversation"], None],
+        ended: Callable[["Conversation", bool], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._common = common
+        self._socket = socket
+        self.who = who
+        self.me = Me(new_id(), who.user, who.device, partition_for(who.user, common.log.partitions))
+        self._opened = opened
+        self._ended = ended
+        self.session = Session(Window(common.options.window, common.options.window_bytes))
+        self._errands = Errands(self._failed)
+        self._marker = Marker(common, self.me, self.session)
+        self._telling = Telling(common, who.user, receipts_from)
+        self._acks = Acknowledging(
+            common, self.me, self.session.window, say=self._say, moved=self._advance, strange=self._count_strange
+        )
+        self._answers: list[bytes] = []
+        self._keys: AccountKeys | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._began = False
+        self._strange = 0
+        self._strange_since = self._listens_from = self._confirmed = self._loop.time()
+        self._ping_at = self._loop.time() + common.options.heartbeat
+        self.finishing: asyncio.Task[None] | None = None
+        """Closes the socket and leaves the last facts, once the conversation is over."""
+        self.opened_at: int | None = None
+        self.over: End | None = None
+
+    async def run(self) -> None:
+        """From SessionOpened until the socket is closed and SessionClosed is on its way. Raises only CancelledError."""
+        try:
+            with self._common.receipts.watch(self.me.user, self._receipts_came):
+                if await self._open():
+                    await self._read()
+        except asyncio.CancelledError:
+            self.end(RESTART)
+            raise
+        except Exception as error:
+            self._failed(error)
+        if self.finishing is not None:
+            await asyncio.shield(self.finishing)
+
+    def end(self, end: End) -> None:
+        """The session is over for this reason; the first one counts."""
+        if self.over is not None:
+            return
+        self.over = end
+        self._errands.stop(but=ACKNOWLEDGE)
+        self._let_read()
+        self.finishing = self._loop.create_task(self._finish(end))
+        self._ended(self, self._began)
+
+    def pushed(self, push: Push) -> None:
+        """The processor sends a message."""
+        message = push.message
+        if message is None or self.over is not None:
+            return
+        names = self._common.names
+        if message.sender in names:
+            self.session.pushed(push, message, names[message.sender])
+        else:
+            self.session.pushed_unnamed(message.position)
+        self._advance()
+
+    def mark(self) -> None:
+        """The processor has lost this session, or has never known it: tell it anew."""
+        if self.opened_at is not None:
+            self._marker.ask()
+            self._errands.start(MARK, self._mark)
+
+    @property
+    def rests(self) -> bool:
+        """Whether this session has everything it can have: nothing is lacking, no marker is under way."""
+        return self.session.caught_up and not self.session.lacks and MARK not in self._errands and self.over is None
+
+    def tick(self, now: float, wall: float) -> None:
+        """Look at the clocks: of the loop, and the wall's (seconds since the epoch)."""
+        if self.over is not None:
+            return
+        stuck, heartbeat = self._socket.stuck_since, self._common.options.heartbeat
+        if wall >= self.who.expires_at:
+            self.end(TOKEN_EXPIRED)
+        elif stuck is not None and now - stuck >= STUCK_SECONDS:
+            self.end(TOO_SLOW)
+        elif self._room is None and now - max(self._socket.heard, self._listens_from) >= 2 * heartbeat:
+            self.end(HEARTBEAT_TIMEOUT)
+        else:
+            self._look_at_window(now)
+        if now >= self._ping_at:
+            self._ping_at = now + heartbeat
+            self._socket.ping()
+
+    # Opening and ending
+
+    async def _open(self) -> bool:
+        """Append SessionOpened and say `ready`. False where the session is over before it began."""
+        try:
+            self._keys = await self._common.keys.keys_of(self.me.user)
+        except DatabaseUnavailable:
+            self.end(ACCOUNTS_AWAY)
+        if self._keys is None:
+            self.end(TOKEN_REVOKED)
+        if self.over is not None:
+            return False
+        try:
+            self._began = True
+            appended = await self._common.log.append(self._opening(), partition=self.me.partition)
+        except LogUnavailable as error:
+            self._began = error.outcome == "unknown"
+            self.end(LOG_AWAY)
+            return False
+        if self.over is not None:
+            return False
+        self.opened_at = appended.offset
+        self.session.marked(appended.offset)
+        self._opened(self)
+        self._say(encode(self._ready()))
+        return self.over is None
+
+    def _opening(self) -> SessionOpened:
+        return SessionOpened(
+            event_id=new_id(),
+            producer=self._common.producer,
+            recipient=self.me.user,
+            session_id=self.me.session,
+            device_id=self.me.device,
+            gateway=self._common.gateway,
+            push_partition=self._common.push_partition,
+        )
+
+    def _ready(self) -> Ready:
+        options = self._common.options
+        return Ready(
+            session=self.me.session,
+            window=options.window,
+            heartbeat_seconds=options.heartbeat,
+            ack_timeout_seconds=options.ack_timeout,
+            expires_at=rfc3339(self.who.expires_at * 1000),
+        )
+
+    async def _finish(self, end: End) -> None:
+        closing = self._loop.create_task(self._socket.close(end.code, end.text))
+        try:
+            await self._errands.stop_after(ACKNOWLEDGE, LAST_ACKS_SECONDS)
+        finally:
+            if self._began:
+                self._common.endings.add([*self._acks.unfinished(), self._closing(end.reason)])
+        await closing
+
+    def _closing(self, reason: EndReason) -> SessionClosed:
+        return SessionClosed(
+            event_id=new_id(),
+            producer=self._common.producer,
+            recipient=self.me.user,
+            session_id=self.me.session,
+            device_id=self.me.device,
+            reason=reason,
+        )
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, SocketClosed):
+            self.end(gone(error.code))
+        else:
+            report(error, _ROUTE, str(self.me.session))
+            self.end(FAULT)
+
+    # Reading
+
+    async def _read(self) -> None:
+        while self.over is None:
+            if self._acks.full or len(self._answers) >= ANSWERS_WAITING:
+                self._room = self._loop.create_future()
+                await self._room
+                continue
+            try:
+                self._heard(await self._socket.receive())
+            except BadFrame as bad:
+                if bad.close_code is not None:
+                    self.end(misbehaved(bad.close_code, bad.problem.code))
+                else:
+                    self._refuse(bad.problem, bad.n)
+
+    def _heard(self, frame: ClientFrame) -> None:
+        match frame:
+            case Ack():
+                self._acknowledge(frame, MessagesDelivered)
+            case ReadFrame():
+                self._acknowledge(frame, MessagesRead)
+            case Ping():
+                self._say(encode(Pong(n=frame.n)))
+            case Authenticate():
+                self._renew(frame.token)
+
+    def _acknowledge(self, frame: Ack | ReadFrame, kind: Kind) -> None:
+        self.session.window.acknowledge(frame.ids, self._loop.time())
+        self._acks.add(Request(frame.n, kind, frame.ids))
+        self._errands.start(ACKNOWLEDGE, self._acks.work)
+
+    def _renew(self, token: str) -> None:
+        try:
+            who = self._common.tokens.verify(token)
+            if (who.user, who.device) != (self.who.user, self.who.device):
+                raise Problem("token_invalid", "A socket stays with its account and device. Connect anew for another.")
+        except Problem as problem:
+            self._refuse(problem, None)
+            return
+        self.who = who
+        self._say(encode(Authenticated(expires_at=rfc3339(who.expires_at * 1000))))
+
+    def _refuse(self, problem: Problem, n: int | None) -> None:
+        self._say(error_frame(problem, str(self.me.session), n))
+
+    def _count_strange(self) -> None:
+        now = self._loop.time()
+        if now - self._strange_since > STRANGE_SECONDS:
+            self._strange, self._strange_since = 0, now
+        self._strange += 1
+        if self._strange > STRANGE_ACKS:
+            self.end(FLOOD)
+
+    def _let_read(self) -> None:
+        """Read again. Nothing that the client failed to do meanwhile is held against it."""
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
+            self._listens_from = self._loop.time()
+
+    # Writing
+
+    def _say(self, frame: bytes) -> None:
+        self._answers.append(frame)
+        self._advance()
+
+    def _receipts_came(self) -> None:
+        self._telling.wake()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Start whatever there is to do now."""
+        if self.opened_at is None or self.over is not None:
+            return
+        if self._answers or self.session.outbox or self._telling.frames:
+            self._errands.start(WRITE, self._write)
+        if self.session.wants():
+            self._errands.start(READ_PAGES, self._read_pages)
+        if self._telling.wanted:
+            self._errands.start(TELL, self._tell)
+        if self._room is not None and not self._acks.full and len(self._answers) < ANSWERS_WAITING:
+            self._let_read()
+
+    async def _write(self) -> None:
+        """Answers first, then messages, then receipts, until there is nothing to write. Lets others have a turn now and
+        then, since a socket that takes everything never makes it wait."""
+        written = 0
+        while frame := self._next_frame():
+            await self._socket.send(frame[0])
+            if frame[1] is not None:
+                self.session.window.written(frame[1].message_id, self._loop.time())
+            written += 1
+            if not written % _BURST:
+                await asyncio.sleep(0)
+        self._advance()
+
+    def _next_frame(self) -> tuple[bytes, MailboxRow | None] | None:
+        if self._answers:
+            return self._answers.pop(0), None
+        if self.session.outbox:
+            item = self.session.outbox.pop(0)
+            cursor = self._common.cursors.write(self.me.user, self.me.device, item.position)
+            if isinstance(item, CaughtUpAt):
+                return caught_up_frame(cursor), None
+            assert self._keys is not None
+            return message_frame(self._keys, self.me.user, item, cursor), item
+        if self._telling.frames:
+            return self._telling.frames.pop(0), None
+        return None
+
+    # Errands
+
+    async def _read_pages(self) -> None:
+        await read_pages(self._common, self.me, self.session, self._advance)
+
+    async def _mark(self) -> None:
+        await self._marker.work()
+        self._advance()
+
+    async def _tell(self) -> None:
+        await self._telling.work()
+        self._advance()
+
+    # The window's clock
+
+    def _look_at_window(self, now: float) -> None:
+        """Ask before a verdict: what this socket sent may have been acknowledged by HTTP, which frees the window, too."""
+        waited = self._waited(now)
+        blocked = self.session.lacks and READ_PAGES not in self._errands and waited >= CONFIRM_EVERY_SECONDS
+        if (blocked or waited >= self._common.options.ack_timeout) and now - self._confirmed >= CONFIRM_EVERY_SECONDS:
+            self._errands.start(CONFIRM, self._confirm)
+
+    def _waited(self, now: float) -> float:
+        """For how long the client has owed us an acknowledgement. The time that it waits for an answer of ours does not
+        count: it may do one thing after the other."""
+        since = self.session.window.waits_since()
+        if since is None or self._room is not None or self._acks.answers_since is not None:
+            return 0.0
+        return now - max(since, self._listens_from, self._acks.answered)
+
+    async def _confirm(self) -> None:
+        window = self.session.window
+        try:
+            found = await self._common.known(self.me, window.waiting())
+        except (LogUnavailable, ProjectionBehind, DatabaseUnavailable):
+            return  # nobody knows: no verdict
+        finally:
+            self._confirmed = self._loop.time()
+        elsewhere = [row.message_id for row in found if row.delivered_to_device]
+        window.acknowledge(elsewhere, self._confirmed)
+        window.settle(elsewhere)
+        if self._waited(self._loop.time()) >= self._common.options.ack_timeout:
+            self.end(ACK_TIMEOUT)
+        self._advance()
