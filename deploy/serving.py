@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from api.sockets import Connection
 from deploy.errors import DeployError
 
 _DRAIN_SECONDS = 4
@@ -23,21 +24,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-@asynccontextmanager
-async def served(app: Any, host: str, port: int, variable: str) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve an ASGI app. On the way out: accept no more, let running requests finish (4 s at most), close.
-
-    Gives the server's task, which ends early only where it fails. DeployError names `variable` where the port is taken.
-    """
+def server(app: Any, host: str, port: int) -> uvicorn.Server:
+    """A server for an ASGI app, not started. Its WebSockets (`api.sockets`) neither ping nor time out by themselves."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="none",
         http="httptools",
-        ws="websockets-sansio",
+        ws=Connection,
         ws_per_message_deflate=False,
-        ws_max_size=64 * 1024,
+        ws_ping_interval=None,
         lifespan="off",
         access_log=False,
         log_config=None,
@@ -45,17 +42,26 @@ async def served(app: Any, host: str, port: int, variable: str) -> AsyncIterator
         date_header=True,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    server = _Server(config)
-    task = asyncio.create_task(_serve(server, host, port, variable), name=f"serve {variable}")
+    return _Server(config)
+
+
+@asynccontextmanager
+async def served(app: Any, host: str, port: int, variable: str) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve an ASGI app. On the way out: accept no more, let running requests finish (4 s at most), close.
+
+    Gives the server's task, which ends early only where it fails. DeployError names `variable` where the port is taken.
+    """
+    serving = server(app, host, port)
+    task = asyncio.create_task(_serve(serving, host, port, variable), name=f"serve {variable}")
     try:
-        await _listening(server, task)
+        await _listening(serving, task)
         yield task
     finally:
-        server.should_exit = True
+        serving.should_exit = True
         await task
 
 
-async def _listening(server: _Server, task: asyncio.Task[None]) -> None:
+async def _listening(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
     while not server.started:  # uvicorn has no event for it
         if task.done():
             await task
@@ -63,7 +69,7 @@ async def _listening(server: _Server, task: asyncio.Task[None]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _serve(server: _Server, host: str, port: int, variable: str) -> None:
+async def _serve(server: uvicorn.Server, host: str, port: int, variable: str) -> None:
     try:
         await server.serve()
     except SystemExit as error:  # that is how uvicorn says that it cannot start
