@@ -168,8 +168,8 @@ class Rig:
             parts = [TopicPartition(self.prefix + topic, partition) for partition in range(count)]
             consumer.assign(parts)
             ends = await consumer.end_offsets(parts)
-            for tp in parts:
-                consumer.seek(tp, 0)  # seek_to_beginning loses a race against the reset to the latest
+            for tp, first in (await consumer.beginning_offsets(parts)).items():
+                consumer.seek(tp, first)  # seek_to_beginning loses a race against the reset to the latest
             found: list[Recorded] = []
             while [tp for tp in parts if await consumer.position(tp) < ends[tp]]:
                 for tp, batch in (await consumer.getmany(timeout_ms=200)).items():
@@ -210,13 +210,13 @@ class Rig:
         topic = self.prefix + LIFECYCLE
         return {tp.partition: held.offset for tp, held in offsets.items() if tp.topic == topic and held.offset >= 0}
 
-    async def delete_records(self, *, before: int) -> None:
-        """Lose the first records of partition 0 for good."""
+    async def delete_records(self, *, before: int, topic: str = LIFECYCLE, partition: int = 0) -> None:
+        """Lose the first records of a partition for good; -1 is all of them."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
         try:
             lost = RecordsToDelete(before_offset=before)
-            await admin.delete_records({TopicPartition(self.prefix + LIFECYCLE, 0): lost})
+            await admin.delete_records({TopicPartition(self.prefix + topic, partition): lost})
         finally:
             await admin.close()
 
