@@ -20,6 +20,24 @@ def service() -> Iterator[Service]:
         running.remove()
 
 
+@pytest.fixture(scope="session")
+def _quick() -> Iterator[list[Service]]:
+    kept: list[Service] = []
+    yield kept
+    for one in kept:
+        one.remove()
+
+
+@pytest.fixture
+def quick(_quick: list[Service]) -> Service:
+    """A service with short deadlines of sessions. A test may hurt it. If it does not recover, the next gets another."""
+    if _quick and not _quick[0].healthy():
+        _quick.pop().remove()
+    if not _quick:
+        _quick.append(Service(RESTANTE_ACK_TIMEOUT="4", RESTANTE_HEARTBEAT="3", RESTANTE_GATEWAY_LEASE="4").start())
+    return _quick[0]
+
+
 @pytest.fixture(scope="module")
 def alice(service: Service) -> Device:
     """Somebody who writes; the same for all tests of a module, as nobody writes to her."""

@@ -35,7 +35,8 @@ class Load:
     """`clients` clients, each with one message in flight, that post while the `with` block runs, `each` at most.
 
     Every second client gives its messages keys and repeats each until it is answered 202; the others go on with the next
-    message. After a failure a client waits until the service answers again, or ends where it is told to `give_up`.
+    message. After a failure a client waits until the service answers again, or ends where it is told to `give_up`. With a
+    `pace` a client rests so many seconds after each message.
     By body: `accepted` (with the message's id), `unknown`, and `refused`, which is certainly not in the log.
     """
 
@@ -44,9 +45,12 @@ class Load:
     clients: int = 8
     each: int = 400
     give_up: bool = False
+    pace: float = 0.0
     accepted: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, Letter] = field(default_factory=dict)
     refused: dict[str, Letter] = field(default_factory=dict)
+    accepted_for: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Ids by the recipient's name."""
     _order: dict[tuple[int, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     _thread: threading.Thread = field(init=False)
     _over: bool = False
@@ -64,6 +68,12 @@ class Load:
             raise self._failure
         if kind is None:
             assert not self._thread.is_alive(), "the clients did not come to an end"
+
+    def stop(self) -> None:
+        """End it before the block ends: what is in flight is still answered."""
+        self._over = True
+        self._thread.join(_PATIENCE)
+        assert not self._thread.is_alive(), "the clients did not come to an end"
 
     def goes_on(self, count: int = 60) -> None:
         """Wait until so many more messages were accepted."""
@@ -113,6 +123,8 @@ class Load:
             letter = Letter(number, sender, recipient, body, f"key {body}" if number % 2 else None)
             if not await self._sent(http, letter) and self.give_up:
                 return
+            if self.pace:
+                await asyncio.sleep(self.pace)
 
     async def _sent(self, http: httpx2.AsyncClient, letter: Letter) -> bool:
         """Post it, again and again where it has a key; whether it was accepted in the end."""
@@ -143,6 +155,7 @@ class Load:
 
     def _accept(self, letter: Letter, message_id: str) -> bool:
         self.accepted[letter.body] = message_id
+        self.accepted_for[letter.recipient.name].add(message_id)
         self.unknown.pop(letter.body, None)
         self.refused.pop(letter.body, None)
         return True

@@ -110,6 +110,19 @@ class Device:
             self.ack([message["id"] for message in messages])
         return came
 
+    def receipts(self, **parameters: Any) -> dict[str, Any]:
+        """One page of GET /receipts."""
+        return personal(self.call("GET", "/receipts", params=parameters))
+
+    def presence(self, name: str) -> dict[str, Any]:
+        """GET /presence/{name}."""
+        return personal(self.call("GET", f"/presence/{name}"))
+
+    def devices(self) -> list[dict[str, Any]]:
+        """GET /devices."""
+        found: list[dict[str, Any]] = personal(self.call("GET", "/devices"))["devices"]
+        return found
+
     def status(self, message_id: str) -> dict[str, Any]:
         """GET /messages/{id}."""
         return personal(self.call("GET", f"/messages/{message_id}"))
