@@ -39,11 +39,17 @@ class Sizes:
     rounds_of_20: int = 5
     rounds_of_100: int = 2
     warm_up: int = 6_000
+    push_per_s: int = 500
+    push_seconds: int = 20
+    pushed: int = 20_000
+    backlog: int = 10_000
+    waiting: int = 2_000
 
 
 QUICK = Sizes(
-    recipients=40, senders=24, single=4_000, batch=10_000, deep=5_000, rounds_of_20=1, rounds_of_100=1, warm_up=1_000
-)
+    recipients=40, senders=24, single=4_000, batch=10_000, deep=5_000, rounds_of_20=1, rounds_of_100=1, warm_up=1_000,
+    push_per_s=500, push_seconds=4, pushed=4_000, backlog=2_000, waiting=200,
+)  # fmt: skip
 
 
 @dataclass(slots=True)

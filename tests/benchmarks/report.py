@@ -16,7 +16,8 @@ from rich.table import Table
 from tests.benchmarks.goals import GOALS, Figures, Verdict, complete
 from tests.benchmarks.service import PYTHON_ROLES
 
-_PHASES = ("accept", "decide", "drain", "life", "batch", "batch_until_decided", "drain_20", "drain_100", "deep_drain")
+_PHASES = ("accept", "decide", "drain", "life", "batch", "batch_until_decided", "drain_20", "drain_100", "deep_drain",
+           "push", "pushed", "pushed_single")  # fmt: skip
 _COLOUR = {Verdict.AIM: "bold green", Verdict.REACHED: "green", Verdict.MISSED: "bold red", Verdict.NONE: "default"}
 _TOO_BUSY = 0.25
 _TROUBLE = ("lost", "duplicates", "misdirected", "came_back_after_ack")

@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from deploy.errors import DeployError
-from tests.benchmarks import batch, deep, drain, report, sampling, single
+from tests.benchmarks import batch, deep, drain, push, report, sampling, single, waiting
 from tests.benchmarks.bench import QUICK, Bench, Outcome, Sizes
 from tests.benchmarks.dialect import Plain
 from tests.benchmarks.report import Measured
@@ -24,7 +24,14 @@ from tests.benchmarks.service import Running, do_it_yourself, restante, sign_up
 
 Scenario = Callable[[Bench, Outcome], Awaitable[None]]
 
-SCENARIOS: dict[str, Scenario] = {"single": single.run, "batch": batch.run, "drain": drain.run, "deep": deep.run}
+SCENARIOS: dict[str, Scenario] = {
+    "single": single.run,
+    "batch": batch.run,
+    "drain": drain.run,
+    "deep": deep.run,
+    "push": push.run,
+    "waiting": waiting.run,
+}
 _OF_THE_PEER: dict[str, Scenario] = {"single": single.run, "drain": drain.run, "deep": deep.run}
 _RUN_SECONDS = 900.0
 _progress = Console(stderr=True)

@@ -34,7 +34,7 @@ _STOP_SECONDS = 30.0
 _START_SECONDS = 240.0  # the first start of all brings Kafka
 _SIGN_UP_SECONDS = 600.0
 _SIGN_UPS_AT_ONCE = 4
-_PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ async def sign_up(port: int, accounts: int) -> Restante:
 
 
 async def _account(connection: Connection, who: str) -> Account:
-    login = {"name": who, "password": _PASSWORD}
+    login = {"name": who, "password": PASSWORD}
     status, answer = await connection.ask(head("POST", "/accounts"), json.dumps(login).encode())
     if status == 201:
         status, answer = await connection.ask(head("POST", "/tokens"), json.dumps({**login, "device": "bench"}).encode())
