@@ -30,7 +30,7 @@ from schemas.push import Push, PushedMessage, PushKind
 POLICY: Final = "push-if-there/1"
 """Goes into every decision. Change it with the policy."""
 
-Decision = DeliveryAttempted | PendingSync | Push
+Decision = DeliveryAttempted | PendingSync | SessionClosed | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,26 @@ def _replaced(here: Here, fact: SessionOpened | SessionMarked, recorded: Recorde
             epoch=recorded.place.offset,
             reason=EndReason.REPLACED,
         )
-        return [Outgoing(close, fact.push_partition)]
-    return [_order(PushKind.CLOSE, seat, producer, None, reason=EndReason.REPLACED)]
+        return [_ended(fact.session_id, recorded, producer), Outgoing(close, fact.push_partition)]
+    close_it = _order(PushKind.CLOSE, seat, producer, None, reason=EndReason.REPLACED)
+    return [_ended(seat.row.session_id, recorded, producer), close_it]
+
+
+def _ended(session_id: UUID, recorded: Recorded, producer: str) -> Outgoing:
+    """The end of a session that another one of its device replaced. Its gateway says so, too, if it still lives; from now on
+    nobody else remembers the session, so what it has in flight would be so for ever."""
+    fact = recorded.fact
+    assert isinstance(fact, SessionOpened | SessionMarked)
+    closed = SessionClosed(
+        event_id=decision_id(None, session_id, EndReason.REPLACED),
+        producer=producer,
+        recipient=fact.recipient,
+        causation_id=fact.event_id,
+        session_id=session_id,
+        device_id=fact.device_id,
+        reason=EndReason.REPLACED,
+    )
+    return Outgoing(closed, recorded.place.partition)
 
 
 def _closed(

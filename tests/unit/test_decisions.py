@@ -10,7 +10,16 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from processors.decisions import POLICY, Decision
-from schemas.events import DeliveryAttempted, EndReason, Fact, MessageStored, PendingReason, PendingSync, SessionSeen
+from schemas.events import (
+    DeliveryAttempted,
+    EndReason,
+    Fact,
+    MessageStored,
+    PendingReason,
+    PendingSync,
+    SessionClosed,
+    SessionSeen,
+)
 from schemas.push import Push, PushKind
 from tests.builders import (
     LAPTOP,
@@ -38,6 +47,10 @@ MESSAGE, REMARK, CLOSE = "Push:message", "Push:remark", "Push:close"
 
 def pushes(decisions: Sequence[Decision]) -> list[Push]:
     return [record for record in decisions if isinstance(record, Push)]
+
+
+def ends(decisions: Sequence[Decision]) -> list[tuple[UUID, EndReason]]:
+    return [(record.session_id, record.reason) for record in decisions if isinstance(record, SessionClosed)]
 
 
 def test_nobody_is_there() -> None:
@@ -144,6 +157,7 @@ def test_a_newer_session_of_the_device_closes_the_first() -> None:
     state = given(opened())
     (push,) = pushes(state.when(opened(OTHER_SESSION)))
     assert (push.kind, push.session_id, push.reason) == (PushKind.CLOSE, SESSION, "replaced")
+    assert ends(state.when(opened(OTHER_SESSION))) == [(SESSION, EndReason.REPLACED)]
     said = state.and_then(opened(OTHER_SESSION)).when(stored())
     assert [push.session_id for push in pushes(said)] == [OTHER_SESSION]
 
@@ -152,6 +166,7 @@ def test_a_late_marker_of_the_first_session_does_not_bring_it_back() -> None:
     state = given(opened(), opened(OTHER_SESSION))
     (push,) = pushes(state.when(marked()))
     assert (push.kind, push.session_id) == (PushKind.CLOSE, SESSION)
+    assert ends(state.when(marked())) == [(SESSION, EndReason.REPLACED)]
     assert [push.session_id for push in pushes(state.and_then(marked()).when(stored()))] == [OTHER_SESSION]
 
 
