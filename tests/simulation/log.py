@@ -1,0 +1,218 @@
+"""The log of the simulated world, and each process's connection to it.
+
+`World log` is what is true. A `Wire` is the EventLog of one process: its records are under way for a while, keep their order
+within a partition, and may be refused, or get no answer whether they landed, land late, or never.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from producers.addresses import address
+from producers.lanes import Answer, Place
+from producers.log import DEADLINE_SECONDS, Appended, LogUnavailable
+from producers.tail import Tailed
+from schemas import events
+from schemas.codec import Encoded, Record, decode
+from schemas.events import FactBase, Recorded
+from schemas.topics import LIFECYCLE, TOPICS
+from tests.simulation.chance import Bell, Chance, Outage, now_ms
+from tests.simulation.loop import outside
+
+APPEND_SECONDS: Final = 0.004
+TAKE_SECONDS: Final = 0.003
+_ORDER: Final = 1e-6
+
+
+@dataclass(slots=True)
+class Faults:
+    """How often an append, with the broker there, is refused, or gets no answer."""
+
+    rejected: float = 0.0
+    unknown: float = 0.0
+
+
+class WorldLog:
+    """All topics. `seen` is called with each fact as it lands; `grown` rings then."""
+
+    def __init__(self, partitions: int, chance: Chance) -> None:
+        self.counts = {topic.name: partitions if topic.partitioned else 1 for topic in TOPICS}
+        self.chance = chance
+        self.outage = Outage()
+        self.faults = Faults()
+        self.grown = Bell()
+        self.facts: list[list[Recorded]] = [[] for _ in range(partitions)]
+        self.encoded: list[list[Encoded]] = [[] for _ in range(partitions)]
+        self.seen: list[Callable[[Recorded], None]] = []
+        self.landing: list[Callable[[Record], None]] = []
+        self._held: defaultdict[Place, list[Tailed]] = defaultdict(list)
+
+    def held(self, topic: str, partition: int) -> list[Tailed]:
+        """All that a partition holds."""
+        return self._held[topic, partition]
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset after the last record."""
+        return len(self._held[topic, partition])
+
+    def land(self, place: Place, encoded: Encoded) -> Appended:
+        """A record is in the log."""
+        topic, partition = place
+        record = decode(encoded.value)
+        appended = Appended(topic, partition, self.end(topic, partition), now_ms())
+        self._held[place].append(Tailed(record, partition, appended.offset, appended.at_ms))
+        if topic == LIFECYCLE:
+            assert isinstance(record, FactBase)
+            fact = Recorded(record, events.Place(topic, partition, appended.offset), appended.at_ms)  # type: ignore[arg-type]
+            self.facts[partition].append(fact)
+            self.encoded[partition].append(encoded)
+            for see in self.seen:
+                see(fact)
+        for look in self.landing:
+            look(record)
+        self.grown.ring()
+        return appended
+
+
+class Wire:
+    """`producers.log.EventLog` of one process. `faulty` False: the broker may be away, but nothing else goes wrong."""
+
+    def __init__(self, log: WorldLog, *, faulty: bool = True) -> None:
+        self._log = log
+        self._faulty = faulty
+        self._latest: defaultdict[Place, float] = defaultdict(float)
+
+    @property
+    def partitions(self) -> int:
+        return self._log.counts[LIFECYCLE]
+
+    @property
+    def healthy(self) -> bool:
+        return not self._log.outage.now
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        return None
+
+    async def append(self, record: Record, *, partition: int | None = None) -> Appended:
+        (answer,) = await self.append_all([record], partitions=[partition])
+        if isinstance(answer, LogUnavailable):
+            raise answer
+        return answer
+
+    async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
+        wanted = partitions if partitions is not None else (None,) * len(records)
+        addressed = [address(record, at, self._log.counts) for record, at in zip(records, wanted, strict=True)]
+        answers = [self._send(place, encoded) for place, encoded in addressed]
+        return [await answer for answer in answers]
+
+    async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
+        chance = self._log.chance
+        await chance.pause(TAKE_SECONDS)
+        if self._log.outage.now:
+            await asyncio.sleep(min(DEADLINE_SECONDS, self._log.outage.left))
+            raise LogUnavailable("rejected", "the log is away")
+        found = {partition: self._log.end(topic, partition) for partition in range(self._log.counts[topic])}
+        await chance.pause(TAKE_SECONDS)
+        return found
+
+    def _send(self, place: Place, encoded: Encoded) -> "asyncio.Future[Answer]":
+        log, loop = self._log, asyncio.get_running_loop()
+        now, answer = loop.time(), loop.create_future()
+        if self._faulty and log.chance.happens(log.faults.rejected):
+            outside(log.chance.delay(0.5), _answer, answer, LogUnavailable("rejected", "seeded"))
+            return answer
+        self._arrive_at(now + log.chance.delay(APPEND_SECONDS), place, encoded, answer, now + DEADLINE_SECONDS)
+        return answer
+
+    def _arrive_at(
+        self, when: float, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", deadline: float
+    ) -> None:
+        """Records of a partition arrive one after the other."""
+        when = self._latest[place] = max(when, self._latest[place] + _ORDER)
+        left = when - asyncio.get_running_loop().time()
+        outside(left, self._arrive, place, encoded, answer, deadline)
+
+    def _arrive(self, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", deadline: float) -> None:
+        log, chance = self._log, self._log.chance
+        patience = deadline - asyncio.get_running_loop().time()
+        if log.outage.now:
+            if log.outage.left < patience - 0.5 and chance.happens(0.8):
+                self._arrive_at(log.outage.until + chance.delay(0.05), place, encoded, answer, deadline)
+            elif chance.happens(0.5):
+                outside(max(0.0, patience), _answer, answer, LogUnavailable("rejected", "the log is away"))
+            else:
+                self._unknown(place, encoded, answer, patience, log.outage.left)
+        elif self._faulty and chance.happens(log.faults.unknown):
+            self._unknown(place, encoded, answer, patience, 0.0)
+        else:
+            outside(chance.delay(APPEND_SECONDS), _answer, answer, log.land(place, encoded))
+
+    def _unknown(
+        self, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", patience: float, away: float
+    ) -> None:
+        """No answer comes: the record has landed, or will some day, or is lost."""
+        log, chance = self._log, self._log.chance
+        if chance.happens(0.6):
+            outside(away + chance.delay(2.0), log.land, place, encoded)
+        outside(max(0.0, patience), _answer, answer, LogUnavailable("unknown", "seeded"))
+
+
+class WorldTail:
+    """`producers.tail.Tail` of one process."""
+
+    def __init__(self, log: WorldLog, topic: str, *, partition: int | None = None, start: str = "end") -> None:
+        self._log = log
+        self._topic = topic
+        self._partitions = range(log.counts[topic]) if partition is None else [partition]
+        self._start = start
+        self._reached: dict[int, int] = {}
+        self.slowness = TAKE_SECONDS
+
+    async def __aenter__(self) -> Self:
+        await self._log.outage.over()
+        await self._log.chance.pause(TAKE_SECONDS)
+        self._reached = self._ends() if self._start == "end" else dict.fromkeys(self._partitions, 0)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        return None
+
+    async def take(self) -> Sequence[Tailed]:
+        while True:
+            await self._log.chance.pause(self.slowness)
+            await self._log.outage.over()
+            if taken := self._take():
+                return taken
+            await self._log.grown.wait()
+
+    def reached(self) -> Mapping[int, int]:
+        return self._reached
+
+    async def ends(self) -> Mapping[int, int]:
+        await self._log.chance.pause(TAKE_SECONDS)
+        if self._log.outage.now:
+            await asyncio.sleep(min(DEADLINE_SECONDS, self._log.outage.left))
+            raise LogUnavailable("rejected", "the log is away")
+        return self._ends()
+
+    def _ends(self) -> dict[int, int]:
+        return {partition: self._log.end(self._topic, partition) for partition in self._partitions}
+
+    def _take(self) -> list[Tailed]:
+        taken: list[Tailed] = []
+        for partition, offset in self._reached.items():
+            there = self._log.held(self._topic, partition)[offset:]
+            some = there[: self._log.chance.randint(1, len(there))] if there else []
+            self._reached[partition] = offset + len(some)
+            taken += some
+        return taken
+
+
+def _answer(future: "asyncio.Future[Answer]", answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
