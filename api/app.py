@@ -10,16 +10,17 @@ from typing import Final, Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from api import openapi
+from api import openapi, stream
 from api.accounts import Accounts
 from api.calls import PRIVATE, Answer, Call, answer
 from api.cursors import Cursors, ReceiptCursors
 from api.devices import DeviceCalls
 from api.directory import Directory
 from api.freshness import Freshness, ReceiptFreshness
+from api.gateway import Gateway, StreamOptions
 from api.health import HealthCalls, Phase, ProcessorLag
 from api.intake import Intake
 from api.keys import MasterKey
@@ -41,13 +42,16 @@ from api.secrets import Secrets
 from api.seen import LastSeen
 from api.signup import SignUp
 from api.statuses import MessageStatuses
+from api.stream import Stream
 from api.tokens import AccessTokens
 from producers.log import EventLog
+from producers.tail import Tail
 from projections.database import Database
 from projections.presence import PresenceReads
 from projections.progress import Progress
 from projections.reads import Reads
 from schemas.metrics import REGISTRY
+from schemas.partitions import partition_of_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,9 @@ class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
     process in the facts that are written; `signup` says whether POST /accounts is open, `mailbox_quota` how many
     messages that no device has acknowledged an account may hold;
-    `public_url` is where users find the service, if it is not where it listens; `clock` gives seconds since the epoch."""
+    `public_url` is where users find the service, if it is not where it listens; `clock` gives seconds since the epoch.
+    `gateway` names this process among the gateways, anew at each start; `pushes` gives a tail, not opened, of a partition of
+    the push topic from its end on."""
 
     log: EventLog
     database: Database
@@ -65,6 +71,9 @@ class Parts:
     processor_lag: ProcessorLag
     committed: Committed
     producer: str
+    gateway: str
+    pushes: Callable[[int], Tail]
+    stream: StreamOptions = field(default_factory=StreamOptions)
     access_ttl: float = 900.0
     refresh_ttl: float = 365 * 86400.0
     signup: bool = True
@@ -164,6 +173,33 @@ class Service:
             partitions=parts.log.partitions,
             clock=parts.clock,
         )
+        push_partition = partition_of_key(parts.gateway.encode(), parts.log.partitions)
+        self.gateway = Gateway(
+            log=parts.log,
+            pushes=parts.pushes(push_partition),
+            reads=parts.reads,
+            progress=parts.progress,
+            keys=directory,
+            tokens=self.tokens,
+            cursors=Cursors(parts.secrets.cursor_keys),
+            receipts=self.receipts,
+            options=parts.stream,
+            producer=parts.producer,
+            name=parts.gateway,
+            push_partition=push_partition,
+            clock=parts.clock,
+        )
+        self.revocations.on_ended(self.gateway.revoke)
+        self.stream = Stream(
+            edge=self.edge,
+            limits=parts.limits,
+            gateway=self.gateway,
+            log=parts.log,
+            phase=parts.phase,
+            receipt_position=self.receipts.position,
+            public_url=parts.public_url,
+        )
+        self._sessions = AsyncExitStack()
         self.health = HealthCalls(
             phase=parts.phase, log=parts.log, reads=parts.reads, lag=self.lag, processor_lag=parts.processor_lag
         )
@@ -177,12 +213,19 @@ class Service:
             await stack.enter_async_context(self.revocations)
             await stack.enter_async_context(self.seen)
             await stack.enter_async_context(self.removals)
+            await self._sessions.enter_async_context(self.gateway)
             self._open = stack.pop_all()
         self.parts.phase.started = True
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        await self.end_sessions()
         await self._open.aclose()
+
+    async def end_sessions(self) -> None:
+        """The first step of a stop: take no more work that waits, and end the sessions in order, within 4 s."""
+        self.parts.phase.drain()
+        await self._sessions.aclose()
 
 
 def create_app(service: Service) -> Starlette:
@@ -195,6 +238,7 @@ def create_app(service: Service) -> Starlette:
         receipts=service.receipts,
         statuses=service.statuses,
         presence=service.presence,
+        stream=service.stream,
         health=service.health,
     )
     described = answer(openapi.document(operations, version("restante"), service.parts.public_url), headers=(_FIVE_MINUTES,))
@@ -206,7 +250,7 @@ def create_app(service: Service) -> Starlette:
     about = Operation(
         method="GET", path="/openapi.json", handler=describe, summary="This description", secured=False, answers={200: None}
     )
-    return _application(service, [*operations, about])
+    return _application(service, [*operations, about], WebSocketRoute(stream.PATH, service.stream))
 
 
 def create_admin_app(service: Service) -> Starlette:
@@ -228,10 +272,10 @@ def create_admin_app(service: Service) -> Starlette:
     return _application(service, [*health_operations(service.health), exposed])
 
 
-def _application(service: Service, operations: Sequence[Operation]) -> Starlette:
+def _application(service: Service, operations: Sequence[Operation], *sockets: BaseRoute) -> Starlette:
     by_path = groupby(sorted(operations, key=lambda row: _rank(row.path)), key=lambda row: row.path)
     routes = [Route(path, Resource(service.edge, path, list(rows))) for path, rows in by_path]
-    app = App(routes=routes)
+    app = App(routes=[*sockets, *routes])
     app.router.redirect_slashes = False
     app.router.default = Resource(service.edge, "unmatched", [])
     return app

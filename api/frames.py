@@ -36,6 +36,21 @@ class CloseCode(IntEnum):
     TOO_MANY = 4429
 
 
+MEANINGS: Final = {
+    CloseCode.BINARY: "a binary frame",
+    CloseCode.NOT_UTF8: "not UTF-8",
+    CloseCode.TOO_LARGE: "a frame over 64 KiB",
+    CloseCode.FAULT: "a fault here; connect again with jitter",
+    CloseCode.RESTART: "this process stops; connect again with jitter",
+    CloseCode.NOT_A_FRAME: "not a frame, or a receipt cursor that is not this account's",
+    CloseCode.TOKEN: "the token has expired, is revoked or missing; refresh it, or log in",
+    CloseCode.OVERDUE: "an acknowledgement or any sign of life is overdue; connect again with jitter",
+    CloseCode.REPLACED: "the same device opened a newer session; do not connect again",
+    CloseCode.TOO_SLOW: "no byte was taken for 30 s; drain the mailbox by HTTP",
+    CloseCode.TOO_MANY: "too many calls, frames or sockets; wait",
+}
+
+
 class BadFrame(Exception):
     """The client sent what is no frame (`close_code` says how to close), or one that says nothing valid (None: answer with
     an `error` frame that repeats `n`, and go on)."""

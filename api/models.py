@@ -24,7 +24,7 @@ ContentType = Annotated[str, Meta(max_length=255, pattern=CONTENT_TYPE)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Cursor = Annotated[str, Meta(max_length=4096, description="Opaque; good for ever, for the device that got it.")]
 ReceiptCursor = Annotated[
-    str, Meta(max_length=4096, description="Opaque; good for ever, for the account that got it. `now`: the end.")
+    str, Meta(max_length=4096, description="Opaque; good for ever, for the account that got it. `now` is the end.")
 ]
 Ids = Annotated[list[UUID], Meta(min_length=1, max_length=MAX_IDS)]
 StatusName = Literal["Created", "Stored", "DeliveryAttempted", "PendingSync", "Delivered", "Read", "Erased"]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from api.frames import MEANINGS, SUBPROTOCOL
 from api.models import NAME, NoQuery, ProblemDetails
 from api.problems import PROBLEMS, Code
 from api.resource import Operation
@@ -18,6 +19,8 @@ _HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503":
 _ID: Final = {"type": "string", "format": "uuid"}
 _IN_PATHS: Final = {"name": {"type": "string", "pattern": NAME}}
 """Parameters of paths that are no ids."""
+_WITHOUT_CONTENT: Final = (101, 204)
+_FRAMES: Final = ("ClientFrame", "ServerFrame")
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
 
 
@@ -28,6 +31,7 @@ def document(operations: Sequence[Operation], version: str, public_url: str | No
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for row in operations:
+        components.update((name, schema_of[kind]) for name, kind in zip(_FRAMES, row.frames or (), strict=False))
         paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, schema_of, components)
     said: dict[str, Any] = _portable(
         {
@@ -46,7 +50,7 @@ def document(operations: Sequence[Operation], version: str, public_url: str | No
 
 def _types(row: Operation) -> list[Any]:
     answers = [kind for given in row.answers.values() for kind in _each(given)]
-    return [kind for kind in (row.body, row.query, *answers, *row.parts) if kind is not None]
+    return [kind for kind in (row.body, row.query, *answers, *row.parts, *(row.frames or ())) if kind is not None]
 
 
 def _each(kind: Any) -> tuple[Any, ...]:
@@ -59,8 +63,14 @@ def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping
         "summary": row.summary,
         "parameters": [*_path_parameters(row.path), *_query_parameters(row, components), *_header_parameters(row)],
         "responses": _responses(row, schema_of),
-        "security": [{"bearer": []}] if row.secured else [],
+        "security": [{"bearer": []}] if row.secured else [{"bearer": []}, {}] if row.frames else [],
     }
+    if row.frames:
+        said["x-websocket"] = {
+            "subprotocol": SUBPROTOCOL,
+            **{name: {"$ref": REF.format(name=name)} for name in _FRAMES},
+            "closeCodes": {str(code.value): meaning for code, meaning in MEANINGS.items()},
+        }
     if row.notes:
         said["description"] = row.notes
     if row.body is not None:
@@ -92,7 +102,7 @@ def _by_status(row: Operation) -> dict[int, list[Code]]:
     codes = [
         *row.problems,
         *_EVERYWHERE,
-        *(_SECURED if row.secured else ()),
+        *(_SECURED if row.secured or row.frames else ()),
         *(_COUNTED if row.rate else ()),
         *(_WITH_BODY if row.body is not None else ()),
     ]

@@ -18,7 +18,7 @@ from api.limits import Limits, address_of
 from api.models import NoQuery
 from api.problems import MEDIA_TYPE, Code, Problem
 from api.seen import LastSeen
-from api.tokens import AccessTokens
+from api.tokens import AccessTokens, Principal
 from schemas.metrics import HTTP_REQUESTS
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -36,7 +36,8 @@ class Operation:
     """A row of the route table: what a call takes, who may make it, and every answer it gives (one model, or a
     tuple of those that are possible). `parts` are models that an answer refers to by name only,
     `headers` the ones it takes with their meaning, `gives` those of a success. `rate` is what it counts
-    as (handlers count messages themselves), None where nobody counts."""
+    as (handlers count messages themselves), None where nobody counts. `frames` are the unions of what client and server
+    send where the path is a WebSocket; there a token may, but need not, come with the request."""
 
     method: str
     path: str
@@ -52,6 +53,7 @@ class Operation:
     answers: Mapping[int, Any]
     problems: Sequence[Code] = ()
     parts: Sequence[Any] = ()
+    frames: tuple[Any, Any] | None = None
 
 
 class Edge:
@@ -93,9 +95,13 @@ class Edge:
             raise Problem("token_missing", "Send the header Authorization: Bearer <access token>.")
         if given[:7].lower() != b"bearer ":
             raise Problem("token_invalid", "The Authorization header must be: Bearer <access token>.")
-        principal = self._tokens.verify(given[7:].strip().decode("latin-1"))
-        call.principal = principal
+        call.principal = self.recognise(given[7:].strip().decode("latin-1"))
+
+    def recognise(self, token: str) -> Principal:
+        """Who comes with this access token. Raises `Problem` with one of the token codes."""
+        principal = self._tokens.verify(token)
         self._seen.note(principal.device)
+        return principal
 
 
 class Resource:

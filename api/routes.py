@@ -4,6 +4,7 @@ from typing import Final
 
 from api import models
 from api.devices import DeviceCalls
+from api.frames import ClientFrame, ServerFrame
 from api.health import HealthCalls
 from api.logins import Logins
 from api.mailbox import Mailbox
@@ -13,6 +14,7 @@ from api.problems import Code
 from api.receipts import Receipts
 from api.resource import Operation
 from api.statuses import MessageStatuses
+from api.stream import PATH, Stream, StreamQuery
 
 _READ: Final[tuple[Code, ...]] = ("log_unavailable", "projection_behind")
 
@@ -60,6 +62,7 @@ def public_operations(
     receipts: Receipts,
     statuses: MessageStatuses,
     presence: PresenceCalls,
+    stream: Stream,
     health: HealthCalls,
 ) -> list[Operation]:
     """The rows of the public port."""
@@ -181,6 +184,37 @@ def public_operations(
             query=models.ReceiptsQuery,
             answers={200: models.ReceiptPage},
             problems=("bad_cursor", *_READ),
+        ),
+        Operation(
+            method="GET",
+            path=PATH,
+            handler=stream.plain,
+            summary="Mail as it comes, over a WebSocket",
+            notes=(
+                "Ask for the subprotocol restante.v1. Frames are JSON texts, one object each, of at most 64 KiB from the "
+                "client; ignore frames and fields that you do not know. A browser sends its token in the first frame, "
+                "authenticate, within 5 seconds, everybody else in the Authorization header. Then ready, the whole mailbox "
+                "oldest first, caught_up once, and live messages; positions only rise, and no message of the mailbox is "
+                "left out. What is not acknowledged comes again in the next session. Acknowledge what was processed, the "
+                "oldest within ack_timeout_seconds; at most window messages or 1 MiB wait for that. Without receipts_from, "
+                "or with now, receipts are told from now on. A socket is closed with the codes of x-websocket; the reason "
+                "is a problem code. Frames that move nothing (ping, authenticate, invalid ones) may come 100 times in 10 "
+                "seconds."
+            ),
+            secured=False,
+            query=StreamQuery,
+            headers=(("Sec-WebSocket-Protocol", "restante.v1"), ("Origin", "of a web page: ours")),
+            gives=("Sec-WebSocket-Protocol",),
+            answers={101: None},
+            problems=(
+                "subprotocol_missing",
+                "bad_cursor",
+                "foreign_origin",
+                "upgrade_required",
+                "log_unavailable",
+                "gateway_restart",
+            ),
+            frames=(ClientFrame, ServerFrame),
         ),
         Operation(
             method="POST",

@@ -16,8 +16,8 @@ from api.calls import Answer, Call
 from api.frames import SUBPROTOCOL, Authenticate, BadFrame, ClientFrame, CloseCode, Ping, SocketClosed, decode
 from api.health import Phase
 from api.limits import Limits, address_of
-from api.models import Cursor, Strict
-from api.ports import Socket, Tokens
+from api.models import ReceiptCursor, Strict
+from api.ports import Socket
 from api.problems import Code, Problem
 from api.resource import Edge, refuse_upgrade, report
 from api.sockets import EXTENSION, Connection, Pace
@@ -48,7 +48,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 class StreamQuery(Strict):
     """Query of GET /messages/stream."""
 
-    receipts_from: Cursor = ""
+    receipts_from: ReceiptCursor = ""
 
 
 class Sessions(Protocol):
@@ -109,7 +109,6 @@ class Stream:
         *,
         edge: Edge,
         limits: Limits,
-        tokens: Tokens,
         gateway: Sessions,
         log: EventLog,
         phase: Phase,
@@ -118,7 +117,6 @@ class Stream:
     ) -> None:
         self._edge = edge
         self._limits = limits
-        self._tokens = tokens
         self._gateway = gateway
         self._log = log
         self._phase = phase
@@ -191,7 +189,7 @@ class Stream:
                     bad.close_code or CloseCode.TOKEN, bad.problem.code if bad.close_code else "token_missing"
                 )
                 return
-            self._welcome(visitor, self._tokens.verify(token))
+            self._welcome(visitor, self._edge.recognise(token))
         if self._phase.draining.is_set():
             raise _stopping()
         assert visitor.who is not None

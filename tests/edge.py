@@ -6,19 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
 from api.app import Parts, Service, create_admin_app, create_app
 from api.secrets import Secrets, make_key, make_token_key
 from producers.memory import MemoryLog
+from producers.memory_tail import MemoryTail
 from projections.database import Database
+from projections.folds import FACTS, TOLD
+from projections.folds import Fold as FoldOf
 from projections.progress import Progress
 from projections.reads import Reads
 from projections.runner import Projector
 from projections.source import MemorySource, Raw
-from schemas.topics import LIFECYCLE
+from schemas.topics import PUSH
 
 PASSWORD = "correct horse battery"
 PARTITIONS = 4
@@ -90,28 +95,31 @@ class Edge:
 
 
 class Fold:
-    """The projector, which a test may stop and start."""
+    """The projector with both its topics, which a test may stop and start, each on its own."""
 
     def __init__(self, log: MemoryLog, database: Database) -> None:
         self._log = log
         self._database = database
-        self._raw: dict[int, list[Raw]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._raw: dict[tuple[str, int], list[Raw]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self) -> None:
-        source = MemorySource(self._held, range(self._log.partitions))
-        self._task = asyncio.create_task(Projector(source, self._database, self._log.append).run())
+    def start(self, *folds: FoldOf[Any]) -> None:
+        for fold in folds or (FACTS, TOLD):
+            source = MemorySource(partial(self._held, fold.topic), range(self._log.partitions))
+            projector = Projector(source, self._database, self._log.append, fold=fold)
+            self._tasks[fold.topic] = asyncio.create_task(projector.run())
 
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+    async def stop(self, *folds: FoldOf[Any]) -> None:
+        for fold in folds or (FACTS, TOLD):
+            task = self._tasks.pop(fold.topic, None)
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
-    def _held(self, partition: int) -> list[Raw]:
-        raw = self._raw.setdefault(partition, [])
-        for held in self._log.held(LIFECYCLE, partition)[len(raw) :]:
+    def _held(self, topic: str, partition: int) -> list[Raw]:
+        raw = self._raw.setdefault((topic, partition), [])
+        for held in self._log.held(topic, partition)[len(raw) :]:
             at, encoded = held.appended, held.encoded
             raw.append(Raw(at.offset, at.at_ms, encoded.key, encoded.value, list(encoded.headers)))
         return raw
@@ -139,7 +147,10 @@ async def running(
             progress=progress,
             secrets=SECRETS,
             processor_lag=processor_lag,
+            committed=log.ends,
             producer="api/test",
+            gateway=f"gateway/{uuid4().hex}",
+            pushes=lambda partition: MemoryTail(log, PUSH, partition=partition, start="end"),
             clock=clock,
             **settings,
         )

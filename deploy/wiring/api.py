@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.app import Parts, Service, create_admin_app, create_app
+from api.gateway import StreamOptions
 from api.health import Phase
 from api.limits import Limits
 from api.secrets import Secrets, SecretsError
@@ -12,14 +13,16 @@ from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
 from deploy.wiring import process
+from producers.kafka_tail import KafkaTail
 from producers.stripes import StripedLog
 from projections.database import Database
 from projections.progress import Progress
 from projections.reads import Reads
+from schemas.topics import PUSH
 
 
 def run_api(settings: Settings, port: int, admin_port: int) -> None:
-    """Serve `port` until told to stop; then running requests end, and the log and the pools are closed."""
+    """Serve `port` until told to stop; then sessions and running requests end, and the log and the pools are closed."""
     process.run(_api(settings, port, admin_port))
 
 
@@ -41,7 +44,13 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 progress=progress,
                 secrets=keys,
                 processor_lag=processors,
+                committed=processors.committed,
                 producer=process.producer("api"),
+                gateway=process.gateway(),
+                pushes=lambda partition: KafkaTail(kafka, PUSH, partition=partition, start="end"),
+                stream=StreamOptions(
+                    ack_timeout=settings.ack_timeout, heartbeat=settings.heartbeat, lease=settings.gateway_lease
+                ),
                 access_ttl=settings.access_ttl,
                 refresh_ttl=settings.refresh_ttl,
                 limits=Limits(on=settings.rate_limits),
@@ -55,8 +64,10 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
                 served(create_app(service), settings.host, port, "RESTANTE_PORT") as public,
             ):
-                await until(stop, admin, public)
-                phase.drain()
+                try:
+                    await until(stop, admin, public, service.gateway.working)
+                finally:
+                    await service.end_sessions()
 
 
 def _secrets(settings: Settings) -> Secrets:

@@ -31,6 +31,11 @@ def producer(role: Role) -> str:
     return f"{role}/{secrets.token_hex(4)}"
 
 
+def gateway() -> str:
+    """The name of this process among the gateways: new at each start."""
+    return f"gateway/{secrets.token_hex(8)}"
+
+
 def instance(admin_port: int) -> str:
     """The same for the same worker over restarts, different for two on one machine: they cannot share an admin port."""
     return re.sub(r"[^a-zA-Z0-9._-]", "-", f"{socket.gethostname()}-{admin_port}")

@@ -107,7 +107,6 @@ async def streaming(*, public_url: str | None = None, limits: Limits | None = No
         stream = Stream(
             edge=edge,
             limits=limits,
-            tokens=tokens,
             gateway=gateway,
             log=log,
             phase=phase,

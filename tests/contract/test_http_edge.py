@@ -109,8 +109,8 @@ async def test_an_unforeseen_error_is_500_without_a_word_about_itself(
     async def fail(*args: Any, **more: Any) -> Any:
         raise RuntimeError("secret body of a message")
 
-    monkeypatch.setattr(edge.log, "append", fail)
-    with capture_logs() as lines:
+    with monkeypatch.context() as broken, capture_logs() as lines:
+        broken.setattr(edge.log, "append", fail)
         answer = await alice.send(bob, "secret body of a message")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     (line,) = [line for line in lines if line["event"] == "internal_error"]
