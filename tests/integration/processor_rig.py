@@ -94,8 +94,16 @@ class Worker:
     @property
     def reading(self) -> set[int]:
         """The partitions that it reads now."""
-        lines = [line for line in self.output.read_text().splitlines() if line.startswith("reading")]
-        return {int(part) for part in lines[-1].partition(" ")[2].split(",") if part} if lines else set()
+        return {int(part) for part in self._last("reading").split(",") if part}
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions its metric shows."""
+        return int(self._last("sessions") or 0)
+
+    def _last(self, word: str) -> str:
+        lines = [line for line in self.output.read_text().splitlines() if line.startswith(word)]
+        return lines[-1].partition(" ")[2] if lines else ""
 
     async def reads(self, *partitions: int) -> None:
         """Wait until it reads these partitions."""

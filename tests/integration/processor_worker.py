@@ -1,6 +1,7 @@
 """A processor in a process of its own, for tests that kill it. `--fail` names a point at which it goes wrong.
 
-It writes what it is doing to standard output, one line a change: `reading 0,1` with its partitions, `stopped`.
+It writes what it is doing to standard output, one line a change: `reading 0,1` with its partitions, `sessions 2` as its
+metric says, `stopped`.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from producers.connection import KafkaConnection
 from producers.kafka_tail import KafkaTail
 from schemas.codec import Record
 from schemas.events import DeliveryAttempted, PendingSync
+from schemas.metrics import SESSIONS
 from schemas.topics import GATEWAYS
 from tests.integration.processor_rig import PrefixedLog
 
@@ -66,14 +68,15 @@ def arm(fail: str) -> None:
 
 
 async def tell(processors: list[Processor]) -> None:
-    """Print the partitions that are being read, whenever they change."""
-    last: frozenset[int] = frozenset()
+    """Print the partitions that are being read, and how many sessions are known, whenever that changes."""
+    last = {"reading": "", "sessions": ""}
     while True:
         for processor in processors:
-            now = frozenset() if processor.app.rebalancing else processor.ledger.partitions
-            if now != last:
-                print("reading", ",".join(map(str, sorted(now))), flush=True)
-                last = now
+            parts = sorted(processor.ledger.partitions) if processor.reading else []
+            now = {"reading": ",".join(map(str, parts)), "sessions": f"{SESSIONS._value.get():.0f}"}
+            for word in [word for word in now if now[word] != last[word]]:
+                print(word, now[word], flush=True)
+            last = now
         await asyncio.sleep(0.02)
 
 

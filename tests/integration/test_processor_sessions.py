@@ -84,20 +84,70 @@ async def test_a_session_is_pushed_to_recovered_as_a_hint_and_ends(kafka: str, t
 
 
 async def test_a_session_moves_with_its_partition_to_another_worker(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    """The new one has it from the table: it asks for a marker in place of a push, once, and pushes after that marker."""
     async with rig(kafka, topic_prefix, tmp_path) as world:
         first = world.start("1")
         await first.reads(0, 1)
         await world.append(opened(recipient=HERE, push_partition=1))
         await world.store(1)
         await orders(world, "message")
+        await world.all_committed()
         second = world.start("2")
         await eventually(lambda: second.reading and first.reading | second.reading == {0, 1}, within=40)
-        await first.stop()
+        first.process.kill()
         await second.reads(0, 1)
         await world.store(1)
         await world.all_decided()
-        assert (await pushed(world))[-1].kind in ("message", "remark")
-        assert len(await pushed(world)) == 2
+        await orders(world, "message", "remark")
+        await world.append(marked(recipient=HERE, push_partition=1))
+        await world.store(2)
+        said = await orders(world, "message", "remark", "message", "message")
+        assert said[2].epoch == said[2].predecessor > said[0].epoch
+
+
+async def test_every_worker_counts_the_sessions_of_its_partitions_also_where_nothing_comes_in(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async with rig(kafka, topic_prefix, tmp_path) as world:
+        first = world.start("1")
+        await first.reads(0, 1)
+        for partition in (0, 1):
+            device = an_id("dev", 50 + partition)
+            to = recipient_in(partition)
+            await world.append(opened(an_id("sess", partition), device, recipient=to), partition=partition)
+        await eventually(lambda: first.sessions == 2, within=20)
+        await world.all_committed()
+        second = world.start("2")
+        await eventually(lambda: second.reading and first.reading | second.reading == {0, 1}, within=40)
+        await eventually(lambda: (first.sessions, second.sessions) == (1, 1), within=20)
+        first.process.kill()
+        await second.reads(0, 1)
+        await eventually(lambda: second.sessions == 2, within=20)
+
+
+async def test_with_an_emptied_table_messages_wait_until_the_session_is_marked(
+    kafka: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    async with rig(kafka, topic_prefix, tmp_path) as world:
+        first = world.start()
+        await world.append(opened(recipient=HERE, push_partition=1))
+        await world.store(1)
+        await orders(world, "message")
+        await world.all_committed()
+        assert await first.stop() == 0
+        for partition in range(world.partitions):
+            await world.delete_records(before=-1, topic=TABLE, partition=partition)
+
+        second = world.start()
+        (missed,) = await world.store(1)
+        await world.all_decided()
+        assert isinstance(await decision_about(world, missed), PendingSync)
+        await world.append(marked(recipient=HERE, push_partition=1))
+        await world.store(1)
+        said = await orders(world, "message", "message")
+        assert said[1].epoch == said[1].predecessor > said[0].epoch
+        await world.all_committed()
+        assert await second.stop() == 0
 
 
 async def test_what_nobody_understands_is_set_aside_and_the_rest_is_decided(

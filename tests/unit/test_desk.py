@@ -166,6 +166,19 @@ def test_a_run_that_does_not_follow_begins_with_the_tables_hints() -> None:
     assert (push.record.kind, reader.recovered) == ("remark", 2)
 
 
+def test_sessions_are_recalled_before_anything_is_read_and_a_run_that_follows_keeps_them() -> None:
+    reader = Reader()
+    assert not reader.desk.knows(0, 40)
+    reader.desk.recall(0, 40, [presence_row(epoch=0, opened=0, replaced=None)])
+    assert reader.desk.knows(0, 40)
+    assert [row.session_id for row in reader.desk.rows(0)] == [presence_row().session_id]
+    assert (reader.desk.sessions, list(reader.desk.rows(1))) == (1, [])
+    reader.offset = 40
+    (_, push) = reader.reads(stored()).decisions
+    assert isinstance(push.record, Push)
+    assert (push.record.kind, reader.recovered) == ("remark", 0)
+
+
 def test_a_partition_that_moved_away_is_forgotten() -> None:
     reader = Reader()
     reader.reads(opened())

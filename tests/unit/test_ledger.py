@@ -97,6 +97,17 @@ def test_a_run_that_never_came_is_noticed() -> None:
     assert ledger.begin(next_)
 
 
+def test_a_partition_is_untouched_until_a_run_of_it_is_taken_up() -> None:
+    ledger = reading_from(4)
+    assert ledger.untouched() == {0: 4}
+    one = run(ledger, 4, 6)
+    assert ledger.untouched() == {0: 4}
+    ledger.begin(one)
+    assert ledger.untouched() == {}
+    ledger.restart(0, 4)
+    assert ledger.untouched() == {0: 4}
+
+
 def test_a_dropped_partition_is_forgotten() -> None:
     ledger = reading_from(0)
     left = run(ledger, 0, 5)
