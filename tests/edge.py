@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx2
 
 from api.app import Parts, Service, create_admin_app, create_app
+from api.processed import Committed
 from api.secrets import Secrets, make_key, make_token_key
 from producers.memory import MemoryLog
 from producers.memory_tail import MemoryTail
@@ -127,9 +128,15 @@ class Fold:
 
 @asynccontextmanager
 async def running(
-    database_url: str, *, log: MemoryLog | None = None, clock: Clock | None = None, **settings: Any
+    database_url: str,
+    *,
+    log: MemoryLog | None = None,
+    clock: Clock | None = None,
+    committed: Committed | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Edge]:
-    """An edge with its projector. Several may share a database and a log, as API processes do. `settings` are of `Parts`."""
+    """An edge with its projector. Several may share a database and a log, as API processes do. `settings` are of `Parts`.
+    Without `committed` (see there) nothing waits for a processor, and there is none."""
     clock, processor = clock or Clock(), {"members": 1, "seconds": 0.0}
 
     async def processor_lag() -> dict[str, Any]:
@@ -147,7 +154,7 @@ async def running(
             progress=progress,
             secrets=SECRETS,
             processor_lag=processor_lag,
-            committed=log.ends,
+            committed=committed or log.ends,
             producer="api/test",
             gateway=f"gateway/{uuid4().hex}",
             pushes=lambda partition: MemoryTail(log, PUSH, partition=partition, start="end"),

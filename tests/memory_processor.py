@@ -47,6 +47,10 @@ class MemoryProcessor:
     async def __aexit__(self, *failure: object) -> None:
         await self.stop()
 
+    async def committed(self) -> dict[int, int]:
+        """Up to where it has decided, and what it wrote is in the log."""
+        return dict(self._next)
+
     def start(self) -> None:
         """Begin, as a new process."""
         self._started += 1

@@ -1,9 +1,9 @@
-"""The projector: folds the log into PostgreSQL."""
+"""The projector: folds the log into PostgreSQL, facts and receipts side by side."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Sequence
 
 from deploy.admin import admin_app
 from deploy.foundation import connection, require_strong_log
@@ -12,8 +12,12 @@ from deploy.settings import Settings
 from deploy.wiring import process
 from producers.kafka import KafkaLog
 from projections.database import Database
+from projections.folds import FACTS, TOLD
 from projections.runner import Projector
-from projections.source import KafkaSource
+from projections.source import GROUP, KafkaSource
+
+RECEIPTS_GROUP = f"{GROUP}-receipts"
+"""A group of its own: a slow topic does not hold up the partitions of the other."""
 
 
 def run_projector(settings: Settings, admin_port: int) -> None:
@@ -23,22 +27,32 @@ def run_projector(settings: Settings, admin_port: int) -> None:
 
 async def _projector(settings: Settings, admin_port: int) -> None:
     assert settings.database_url
-    kafka = connection(settings)
-    source = KafkaSource(kafka.client_options(), instance=process.instance(admin_port))
+    kafka, name, instance = connection(settings), process.producer("projector"), process.instance(admin_port)
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with KafkaLog(kafka) as log, Database(settings.database_url) as database:
-            projector = Projector(source, database, log.append, name=process.producer("projector"))
-            admin = admin_app(lambda: _reasons(projector))
+            projectors = [
+                Projector(
+                    KafkaSource(kafka.client_options(), group=group, topic=fold.topic, instance=instance),
+                    database,
+                    log.append,
+                    fold=fold,
+                    name=name,
+                )
+                for fold, group in ((FACTS, GROUP), (TOLD, RECEIPTS_GROUP))
+            ]
+            admin = admin_app(lambda: _reasons(projectors))
             async with served(admin, settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as serving:
-                folding = asyncio.create_task(projector.run(), name="folding")
+                folding = [asyncio.create_task(one.run(), name="folding") for one in projectors]
                 try:
-                    await until(stop, serving, folding)
+                    await until(stop, serving, *folding)
                 finally:
-                    folding.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await folding
+                    for task in folding:
+                        task.cancel()
+                    await asyncio.gather(*folding, return_exceptions=True)
 
 
-def _reasons(projector: Projector) -> list[str]:
-    return [] if projector.folding else ["the projector does not read and write: it starts, or Kafka or PostgreSQL is away"]
+def _reasons(projectors: Sequence[Projector]) -> list[str]:
+    if all(projector.folding for projector in projectors):
+        return []
+    return ["the projector does not read and write: it starts, or Kafka or PostgreSQL is away"]
