@@ -6,17 +6,14 @@ from typing import Final
 
 from api.acks import Plan, Request, Requests
 from api.common import Common, Me
+from api.facts import Acknowledgement, acknowledged
 from api.frames import encode, error_frame
-from api.ids import new_id
 from api.outages import log_silent, projection_behind
 from api.pause import Pauses
 from api.problems import Problem
 from api.window import Window
 from producers.log import LogUnavailable
 from projections.errors import DatabaseUnavailable, ProjectionBehind
-from schemas.events import MessagesDelivered, MessagesRead, Via
-
-Acknowledgement = MessagesDelivered | MessagesRead
 
 SLOW_SECONDS: Final = 1.0
 """An answer that takes longer is for us to answer for: the client's time begins anew."""
@@ -77,7 +74,7 @@ class Acknowledging:
             self.answers_since = asyncio.get_running_loop().time()
             plan = await self._known(self._requests.take())
             if plan.entries:
-                await self._append(self._made(plan))
+                await self._append(self._fact_of(plan))
             self._window.settle(plan.entries)
             for acked in plan.answers():
                 self._say(encode(acked))
@@ -92,7 +89,7 @@ class Acknowledging:
         while self._requests:
             plan = Plan.of(self._requests.take(), self._window)
             if plan.entries:
-                yield self._made(plan)
+                yield self._fact_of(plan)
 
     async def _known(self, taken: Sequence[Request]) -> Plan:
         plan = Plan.of(taken, self._window)
@@ -111,16 +108,8 @@ class Acknowledging:
         for request in plan.drop_foreign():
             self._say(error_frame(problem, str(self._me.session), request.n))
 
-    def _made(self, plan: Plan) -> Acknowledgement:
-        return plan.kind(
-            event_id=new_id(),
-            producer=self._common.producer,
-            recipient=self._me.user,
-            device_id=self._me.device,
-            entries=plan.in_order(),
-            via=Via.STREAM,
-            session_id=self._me.session,
-        )
+    def _fact_of(self, plan: Plan) -> Acknowledgement:
+        return acknowledged(plan.kind, self._common, self._me, plan.in_order())
 
     async def _append(self, fact: Acknowledgement) -> None:
         pauses = Pauses()

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from api.common import PATIENCE_SECONDS, Common, Me
-from api.ids import new_id
+from api.facts import marker
+from api.keys import AccountKeys
 from api.pause import Pauses
 from api.session import Session, Wanted
 from producers.log import LogUnavailable
@@ -18,37 +19,58 @@ MARK_EVERY_SECONDS: Final = 0.25
 """A processor that lost many sessions asks for a marker with each message; one does."""
 
 
-async def read_pages(common: Common, me: Me, session: Session, grown: Callable[[], None]) -> None:
-    """Read as long as the session lacks something and has room for it; `grown` is called for each page. While the
-    projection is away or behind, it is asked again."""
-    while wanted := session.wants():
-        page = await _page(common, me, wanted)
-        common.names.learn(page.rows)
-        session.page(wanted, page.rows, page.has_more)
-        grown()
+class AccountGone(Exception):
+    """The account is erased: there is nothing to bring any more."""
 
 
-async def _page(common: Common, me: Me, wanted: Wanted) -> Page:
-    pauses = Pauses()
-    passed = wanted.upto + 1
-    while True:
-        try:
-            await common.progress.reached(me.partition, passed, PATIENCE_SECONDS)
-            async with common.questions:
-                return await common.reads.page(
-                    me.user,
-                    me.device,
-                    after=wanted.after,
-                    limit=wanted.limit,
-                    max_bytes=wanted.max_bytes,
-                    floors={me.partition: passed},
-                    counted=False,
-                )
-        except (ProjectionBehind, DatabaseUnavailable):
-            await asyncio.sleep(pauses.longer())
+class Pages:
+    """Reads pages of one session's mailbox. `keys` open what they hold, once the first was read."""
+
+    __slots__ = ("_common", "_me", "_session", "keys")
+
+    def __init__(self, common: Common, me: Me, session: Session) -> None:
+        self._common = common
+        self._me = me
+        self._session = session
+        self.keys: AccountKeys | None = None
+
+    async def work(self, grown: Callable[[], None]) -> None:
+        """Read as long as the session lacks something and has room for it; `grown` is called for each page. What is away or
+        behind is asked again, as long as it takes. Raises `AccountGone`."""
+        while wanted := self._session.wants():
+            page = await self._read(wanted)
+            self._common.names.learn(page.rows)
+            self._session.page(wanted, page.rows, page.has_more)
+            grown()
+
+    async def _read(self, wanted: Wanted) -> Page:
+        common, me, pauses = self._common, self._me, Pauses()
+        passed = wanted.upto + 1
+        while True:
+            try:
+                await self._get_keys()
+                await common.progress.reached(me.partition, passed, PATIENCE_SECONDS)
+                async with common.questions:
+                    return await common.reads.page(
+                        me.user,
+                        me.device,
+                        after=wanted.after,
+                        limit=wanted.limit,
+                        max_bytes=wanted.max_bytes,
+                        floors={me.partition: passed},
+                        counted=False,
+                    )
+            except (ProjectionBehind, DatabaseUnavailable):
+                await asyncio.sleep(pauses.longer())
+
+    async def _get_keys(self) -> None:
+        if self.keys is None:
+            self.keys = await self._common.keys.keys_of(self._me.user)
+            if self.keys is None:
+                raise AccountGone
 
 
-class Marker:
+class Markers:
     """Appends fresh markers of one session."""
 
     __slots__ = ("_common", "_due", "_latest", "_me", "_session")
@@ -76,18 +98,9 @@ class Marker:
             SESSION_MARKERS.inc()
 
     async def _appended(self) -> int:
-        common, me, pauses = self._common, self._me, Pauses()
-        marked = SessionMarked(
-            event_id=new_id(),
-            producer=common.producer,
-            recipient=me.user,
-            session_id=me.session,
-            device_id=me.device,
-            gateway=common.gateway,
-            push_partition=common.push_partition,
-        )
+        fact, pauses = marker(SessionMarked, self._common, self._me), Pauses()
         while True:
             try:
-                return (await common.log.append(marked, partition=me.partition)).offset
+                return (await self._common.log.append(fact, partition=self._me.partition)).offset
             except LogUnavailable:
                 await asyncio.sleep(pauses.longer())

@@ -11,10 +11,10 @@ from typing import Final
 
 from api.acknowledging import Acknowledging
 from api.acks import Kind, Request
-from api.catching_up import Marker, read_pages
+from api.catching_up import AccountGone, Markers, Pages
 from api.common import Common, Me
+from api.deadline import Deadline
 from api.ends import (
-    ACCOUNTS_AWAY,
     ACK_TIMEOUT,
     FAULT,
     FLOOD,
@@ -29,6 +29,7 @@ from api.ends import (
     misbehaved,
 )
 from api.errands import Errands
+from api.facts import closed, marker
 from api.frames import (
     Ack,
     Authenticate,
@@ -38,14 +39,12 @@ from api.frames import (
     Ping,
     Pong,
     ReadFrame,
-    Ready,
     SocketClosed,
     encode,
     error_frame,
 )
 from api.ids import new_id
-from api.keys import AccountKeys
-from api.letters import caught_up_frame, message_frame
+from api.letters import caught_up_frame, message_frame, ready_frame
 from api.ports import Socket
 from api.problems import Problem
 from api.resource import report
@@ -55,9 +54,8 @@ from api.times import rfc3339
 from api.tokens import Principal
 from api.window import Window
 from producers.log import LogUnavailable
-from projections.errors import DatabaseUnavailable, ProjectionBehind
 from projections.reads import MailboxRow
-from schemas.events import EndReason, MessagesDelivered, MessagesRead, SessionClosed, SessionOpened
+from schemas.events import MessagesDelivered, MessagesRead, SessionOpened
 from schemas.partitions import partition_for
 from schemas.push import Push
 
@@ -74,7 +72,6 @@ STRANGE_SECONDS: Final = 10.0
 LAST_ACKS_SECONDS: Final = 1.0
 """For so long a session that is over waits for an append under way, before it leaves it to those who end sessions."""
 
-CONFIRM_EVERY_SECONDS: Final = 1.0
 _BURST: Final = 32
 _ROUTE: Final = "/messages/stream"
 
@@ -86,9 +83,9 @@ class Conversation:
     nothing is sent any more. Times are those of the event loop."""
 
     __slots__ = (
-        "_acks", "_answers", "_began", "_common", "_confirmed", "_ended", "_errands", "_keys", "_listens_from", "_loop",
-        "_marker", "_opened", "_ping_at", "_room", "_socket", "_strange", "_strange_since", "_telling", "finishing", "me",
-        "opened_at", "over", "session", "who",
+        "_acks", "_answers", "_began", "_common", "_deadline", "_ended", "_errands", "_loop", "_markers", "_opened",
+        "_pages", "_ping_at", "_room", "_socket", "_strange", "_strange_since", "_telling", "finishing", "me", "opened_at",
+        "over", "session", "who",
     )  # fmt: skip
 
     def __init__(
@@ -110,17 +107,18 @@ class Conversation:
         self._ended = ended
         self.session = Session(Window(common.options.window, common.options.window_bytes))
         self._errands = Errands(self._failed)
-        self._marker = Marker(common, self.me, self.session)
+        self._pages = Pages(common, self.me, self.session)
+        self._markers = Markers(common, self.me, self.session)
         self._telling = Telling(common, who.user, receipts_from)
         self._acks = Acknowledging(
             common, self.me, self.session.window, say=self._say, moved=self._advance, strange=self._count_strange
         )
+        self._deadline = Deadline(common, self.me, self.session.window, self._acks, self._loop.time())
         self._answers: list[bytes] = []
-        self._keys: AccountKeys | None = None
         self._room: asyncio.Future[None] | None = None
         self._began = False
         self._strange = 0
-        self._strange_since = self._listens_from = self._confirmed = self._loop.time()
+        self._strange_since = self._loop.time()
         self._ping_at = self._loop.time() + common.options.heartbeat
         self.finishing: asyncio.Task[None] | None = None
         """Closes the socket and leaves the last facts, once the conversation is over."""
@@ -166,13 +164,17 @@ class Conversation:
     def mark(self) -> None:
         """The processor has lost this session, or has never known it: tell it anew."""
         if self.opened_at is not None:
-            self._marker.ask()
+            self._markers.ask()
             self._errands.start(MARK, self._mark)
 
     @property
     def rests(self) -> bool:
         """Whether this session has everything it can have: nothing is lacking, no marker is under way."""
         return self.session.caught_up and not self.session.lacks and MARK not in self._errands and self.over is None
+
+    @property
+    def _blocked(self) -> bool:
+        return self.session.lacks and READ_PAGES not in self._errands
 
     def tick(self, now: float, wall: float) -> None:
         """Look at the clocks: of the loop, and the wall's (seconds since the epoch)."""
@@ -183,10 +185,10 @@ class Conversation:
             self.end(TOKEN_EXPIRED)
         elif stuck is not None and now - stuck >= STUCK_SECONDS:
             self.end(TOO_SLOW)
-        elif self._room is None and now - max(self._socket.heard, self._listens_from) >= 2 * heartbeat:
+        elif self._room is None and now - max(self._socket.heard, self._deadline.excused) >= 2 * heartbeat:
             self.end(HEARTBEAT_TIMEOUT)
-        else:
-            self._look_at_window(now)
+        elif self._room is None and self._deadline.should_ask(now, blocked=self._blocked):
+            self._errands.start(CONFIRM, self._confirm)
         if now >= self._ping_at:
             self._ping_at = now + heartbeat
             self._socket.ping()
@@ -196,16 +198,9 @@ class Conversation:
     async def _open(self) -> bool:
         """Append SessionOpened and say `ready`. False where the session is over before it began."""
         try:
-            self._keys = await self._common.keys.keys_of(self.me.user)
-        except DatabaseUnavailable:
-            self.end(ACCOUNTS_AWAY)
-        if self._keys is None:
-            self.end(TOKEN_REVOKED)
-        if self.over is not None:
-            return False
-        try:
             self._began = True
-            appended = await self._common.log.append(self._opening(), partition=self.me.partition)
+            fact = marker(SessionOpened, self._common, self.me)
+            appended = await self._common.log.append(fact, partition=self.me.partition)
         except LogUnavailable as error:
             self._began = error.outcome == "unknown"
             self.end(LOG_AWAY)
@@ -215,29 +210,8 @@ class Conversation:
         self.opened_at = appended.offset
         self.session.marked(appended.offset)
         self._opened(self)
-        self._say(encode(self._ready()))
+        self._say(ready_frame(self._common.options, self.me.session, self.who.expires_at))
         return self.over is None
-
-    def _opening(self) -> SessionOpened:
-        return SessionOpened(
-            event_id=new_id(),
-            producer=self._common.producer,
-            recipient=self.me.user,
-            session_id=self.me.session,
-            device_id=self.me.device,
-            gateway=self._common.gateway,
-            push_partition=self._common.push_partition,
-        )
-
-    def _ready(self) -> Ready:
-        options = self._common.options
-        return Ready(
-            session=self.me.session,
-            window=options.window,
-            heartbeat_seconds=options.heartbeat,
-            ack_timeout_seconds=options.ack_timeout,
-            expires_at=rfc3339(self.who.expires_at * 1000),
-        )
 
     async def _finish(self, end: End) -> None:
         closing = self._loop.create_task(self._socket.close(end.code, end.text))
@@ -245,22 +219,14 @@ class Conversation:
             await self._errands.stop_after(ACKNOWLEDGE, LAST_ACKS_SECONDS)
         finally:
             if self._began:
-                self._common.endings.add([*self._acks.unfinished(), self._closing(end.reason)])
+                self._common.endings.add([*self._acks.unfinished(), closed(self._common, self.me, end.reason)])
         await closing
-
-    def _closing(self, reason: EndReason) -> SessionClosed:
-        return SessionClosed(
-            event_id=new_id(),
-            producer=self._common.producer,
-            recipient=self.me.user,
-            session_id=self.me.session,
-            device_id=self.me.device,
-            reason=reason,
-        )
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, SocketClosed):
             self.end(gone(error.code))
+        elif isinstance(error, AccountGone):
+            self.end(TOKEN_REVOKED)
         else:
             report(error, _ROUTE, str(self.me.session))
             self.end(FAULT)
@@ -325,7 +291,7 @@ class Conversation:
             if not self._room.done():
                 self._room.set_result(None)
             self._room = None
-            self._listens_from = self._loop.time()
+            self._deadline.excused = self._loop.time()
 
     # Writing
 
@@ -371,8 +337,8 @@ class Conversation:
             cursor = self._common.cursors.write(self.me.user, self.me.device, item.position)
             if isinstance(item, CaughtUpAt):
                 return caught_up_frame(cursor), None
-            assert self._keys is not None
-            return message_frame(self._keys, self.me.user, item, cursor), item
+            assert self._pages.keys is not None, "whatever is sent came after a page"
+            return message_frame(self._pages.keys, self.me.user, item, cursor), item
         if self._telling.frames:
             return self._telling.frames.pop(0), None
         return None
@@ -380,44 +346,17 @@ class Conversation:
     # Errands
 
     async def _read_pages(self) -> None:
-        await read_pages(self._common, self.me, self.session, self._advance)
+        await self._pages.work(self._advance)
 
     async def _mark(self) -> None:
-        await self._marker.work()
+        await self._markers.work()
         self._advance()
 
     async def _tell(self) -> None:
         await self._telling.work()
         self._advance()
 
-    # The window's clock
-
-    def _look_at_window(self, now: float) -> None:
-        """Ask before a verdict: what this socket sent may have been acknowledged by HTTP, which frees the window, too."""
-        waited = self._waited(now)
-        blocked = self.session.lacks and READ_PAGES not in self._errands and waited >= CONFIRM_EVERY_SECONDS
-        if (blocked or waited >= self._common.options.ack_timeout) and now - self._confirmed >= CONFIRM_EVERY_SECONDS:
-            self._errands.start(CONFIRM, self._confirm)
-
-    def _waited(self, now: float) -> float:
-        """For how long the client has owed us an acknowledgement. The time that it waits for an answer of ours does not
-        count: it may do one thing after the other."""
-        since = self.session.window.waits_since()
-        if since is None or self._room is not None or self._acks.answers_since is not None:
-            return 0.0
-        return now - max(since, self._listens_from, self._acks.answered)
-
     async def _confirm(self) -> None:
-        window = self.session.window
-        try:
-            found = await self._common.known(self.me, window.waiting())
-        except (LogUnavailable, ProjectionBehind, DatabaseUnavailable):
-            return  # nobody knows: no verdict
-        finally:
-            self._confirmed = self._loop.time()
-        elsewhere = [row.message_id for row in found if row.delivered_to_device]
-        window.acknowledge(elsewhere, self._confirmed)
-        window.settle(elsewhere)
-        if self._waited(self._loop.time()) >= self._common.options.ack_timeout:
+        if await self._deadline.ask():
             self.end(ACK_TIMEOUT)
         self._advance()

@@ -34,7 +34,6 @@ TOKEN_REVOKED: Final = End(CloseCode.TOKEN, "token_revoked", EndReason.TOKEN_REV
 RESTART: Final = End(CloseCode.RESTART, "gateway_restart", EndReason.GATEWAY_RESTART)
 FAULT: Final = End(CloseCode.FAULT, "internal_error", EndReason.FAULT)
 LOG_AWAY: Final = End(CloseCode.FAULT, "log_unavailable", EndReason.FAULT)
-ACCOUNTS_AWAY: Final = End(CloseCode.FAULT, "directory_unavailable", EndReason.FAULT)
 TOO_MANY_SOCKETS: Final = End(CloseCode.TOO_MANY, "rate_limited", EndReason.PROTOCOL_ERROR)
 FLOOD: Final = End(CloseCode.TOO_MANY, "rate_limited", EndReason.PROTOCOL_ERROR)
 

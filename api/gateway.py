@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Final, Self
 from uuid import UUID
 
-from api.common import QUESTIONS_AT_ONCE, Common
+from api.common import QUESTIONS_AT_ONCE, Common, Me
 from api.connected import Connected
 from api.conversation import Conversation
 from api.endings import Endings
 from api.ends import RESTART, TOKEN_REVOKED, TOO_MANY_SOCKETS, End, said_by_log
-from api.ids import new_id
+from api.facts import closed
 from api.lease import Lease
 from api.names import Names
 from api.net import Net
@@ -25,8 +25,9 @@ from api.session import StreamOptions
 from api.tokens import Principal
 from producers.log import EventLog
 from producers.tail import Tail
-from schemas.events import EndReason, SessionClosed
+from schemas.events import EndReason
 from schemas.metrics import SESSION_ENDS
+from schemas.partitions import partition_for
 from schemas.push import Push, PushKind
 
 __all__ = ["Gateway", "ReceiptStart", "Socket", "StreamOptions"]
@@ -120,9 +121,9 @@ class Gateway:
         self.drain()
         if self._finishing:
             await asyncio.wait(self._finishing, timeout=CLOSING_SECONDS)
-        for last in (self._endings.done(), self._lease.end()):
+        for last in (self._endings.done, self._lease.end):
             with suppress(TimeoutError):
-                await asyncio.wait_for(last, LAST_SECONDS)
+                await asyncio.wait_for(last(), LAST_SECONDS)
         await _cancel([self.working, *self._finishing])
         await self._pushes.__aexit__(None, None, None)
 
@@ -198,15 +199,9 @@ class Gateway:
         if push.kind is PushKind.CLOSE or self._connected.is_ending(push.session_id, push.epoch):
             return
         self._connected.ending(push.session_id)
-        closed = SessionClosed(
-            event_id=new_id(),
-            producer=self._common.producer,
-            recipient=push.recipient,
-            session_id=push.session_id,
-            device_id=push.device_id,
-            reason=EndReason.UNKNOWN_SESSION,
-        )
-        self._endings.add([closed])
+        partition = partition_for(push.recipient, self._common.log.partitions)
+        unknown = Me(push.session_id, push.recipient, push.device_id, partition)
+        self._endings.add([closed(self._common, unknown, EndReason.UNKNOWN_SESSION)])
 
     async def _tick(self) -> None:
         options = self._common.options

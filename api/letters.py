@@ -1,13 +1,14 @@
-"""Messages as frames. What is done here is done for each message that is pushed, so it does nothing twice."""
+"""The frames of a session in their order: ready, messages, caught_up."""
 
 import base64
 from uuid import UUID
 
 from msgspec import UNSET
 
-from api.frames import CaughtUp, MessageFrame, encode
+from api.frames import CaughtUp, MessageFrame, Ready, encode
 from api.keys import AccountKeys
 from api.sealing import TEXT, parts_of, unseal
+from api.session import StreamOptions
 from api.statuses import NAMES
 from api.times import rfc3339
 from projections.reads import MailboxRow
@@ -29,6 +30,19 @@ def message_frame(keys: AccountKeys, user: UUID, row: MailboxRow, cursor: str) -
             body=body.decode() if is_text else UNSET,
             body_base64=UNSET if is_text else base64.b64encode(body).decode(),
             cursor=cursor,
+        )
+    )
+
+
+def ready_frame(options: StreamOptions, session: UUID, expires_at: int) -> bytes:
+    """The first frame of a session; `expires_at` is the token's, in seconds since the epoch."""
+    return encode(
+        Ready(
+            session=session,
+            window=options.window,
+            heartbeat_seconds=options.heartbeat,
+            ack_timeout_seconds=options.ack_timeout,
+            expires_at=rfc3339(expires_at * 1000),
         )
     )
 

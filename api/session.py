@@ -55,7 +55,7 @@ class CaughtUpAt:
 class Session:
     """`outbox` is what the writer sends next, in order; whatever is in it is in the window."""
 
-    __slots__ = ("_held", "_held_bytes", "caught_up", "epoch", "handled", "outbox", "target", "window")
+    __slots__ = ("_held", "_held_bytes", "_next_size", "caught_up", "epoch", "handled", "outbox", "target", "window")
 
     def __init__(self, window: Window) -> None:
         self.window = window
@@ -66,6 +66,7 @@ class Session:
         self.caught_up = False
         self._held: list[tuple[Push, PushedMessage, str | None]] = []
         self._held_bytes = 0
+        self._next_size = 0
 
     @property
     def lacks(self) -> bool:
@@ -100,16 +101,20 @@ class Session:
         if self.epoch is None or not self.lacks:
             return None
         messages, size = self.window.room()
-        if not messages:
+        if not messages or not self.window.takes(self._next_size):
             return None
         return Wanted(self.handled, self.target, min(messages, PAGE_MESSAGES), min(size, PAGE_BYTES))
 
     def page(self, wanted: Wanted, rows: Sequence[MailboxRow], has_more: bool) -> None:
-        """The page that was wanted. All of it is sent, also what is newer than the target: one view of a partition has no
-        holes."""
+        """The page that was wanted. All of it that has room is sent (a page has one row at least, however large), also what
+        is newer than the target: one view of a partition has no holes."""
+        self._next_size = 0
         for row in rows:
+            if not self.window.takes(len(row.sealed)):
+                self._next_size = len(row.sealed)
+                break
             self._send(row)
-        if not has_more:
+        if not has_more and not self._next_size:
             self.handled = max(self.handled, wanted.upto)
         if self.lacks:
             return
