@@ -8,6 +8,7 @@ from schemas.codec import Encoded, Record, encode, key_of
 from schemas.events import FactBase
 from schemas.partitions import partition_for, partition_of_key
 from schemas.push import Push
+from schemas.receipt import Receipt
 from schemas.topics import TOPIC_OF
 
 
@@ -34,4 +35,6 @@ def _partition_of(record: Record, count: int) -> int:
         raise ValueError("a push goes to the partition where its gateway listens: say which")
     if isinstance(record, FactBase):
         return partition_for(record.recipient, count)
+    if isinstance(record, Receipt):
+        return partition_for(record.sender, count)  # remembered, and as many as the messages
     return partition_of_key(key_of(record), count)
