@@ -34,7 +34,7 @@ class MemoryProcessor:
     process: the next one goes on with the first undecided record and has only the table's `rows`."""
 
     def __init__(self, log: MemoryLog) -> None:
-        self._log = log
+        self.log = log
         self._next = dict.fromkeys(range(log.partitions), 0)
         self._started = 0
         self._task: asyncio.Task[None] | None = None
@@ -68,16 +68,16 @@ class MemoryProcessor:
 
     async def _run(self, desk: Desk) -> None:
         while True:
-            await self._log.grows(lambda: any(self._waits(partition) for partition in self._next))
+            await self.log.grows(lambda: any(self._waits(partition) for partition in self._next))
             for partition in filter(self._waits, self._next):
                 await self._decide(desk, partition)
 
     def _waits(self, partition: int) -> bool:
-        return len(self._log.held(LIFECYCLE, partition)) > self._next[partition]
+        return len(self.log.held(LIFECYCLE, partition)) > self._next[partition]
 
     async def _decide(self, desk: Desk, partition: int) -> None:
         first = self._next[partition]
-        held = self._log.held(LIFECYCLE, partition)[first:]
+        held = self.log.held(LIFECYCLE, partition)[first:]
         run = [
             Fetched(
                 LIFECYCLE, partition, one.appended.offset, one.appended.at_ms, one.encoded.key, one.encoded.value, headers
@@ -88,7 +88,7 @@ class MemoryProcessor:
         findings = desk.read(partition, first, run, first + len(run))
         records, places = findings.records()
         if records:
-            await append_until_held(self._log, records, places, waiting=lambda _: None)
+            await append_until_held(self.log, records, places, waiting=lambda _: None)
         for device, row in findings.rows.items():
             if row is None:
                 self.rows[partition].pop(device, None)
