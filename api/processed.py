@@ -22,7 +22,7 @@ class Processed:
     def __init__(self, committed: Committed) -> None:
         self._committed = committed
         self._known: dict[int, int] = {}
-        self._waiting: set[tuple[Mapping[int, int], asyncio.Future[None]]] = set()
+        self._waiting: dict[asyncio.Future[None], Mapping[int, int]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._trouble: LogUnavailable | None = None
 
@@ -41,8 +41,7 @@ class Processed:
         if self._beyond(ends):
             return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = (ends, reached)
-        self._waiting.add(waiter)
+        self._waiting[reached] = ends
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask(), name="asking how far the processors are")
         try:
@@ -51,7 +50,7 @@ class Processed:
         except TimeoutError as error:
             raise self._trouble or ProjectionBehind(f"the processors have not decided up to {ends}") from error
         finally:
-            self._waiting.discard(waiter)
+            del self._waiting[reached]
 
     def _beyond(self, ends: Mapping[int, int]) -> bool:
         return all(self._known.get(partition, 0) >= end for partition, end in ends.items())
@@ -74,6 +73,6 @@ class Processed:
         self._trouble = None
         for partition, offset in answer.items():
             self._known[partition] = max(offset, self._known.get(partition, 0))
-        for ends, reached in self._waiting:
+        for reached, ends in self._waiting.items():
             if not reached.done() and self._beyond(ends):
                 reached.set_result(None)
