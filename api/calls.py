@@ -1,7 +1,7 @@
 """A call as handlers see it, and the answer they give. Thin on purpose: every message pays for what stands here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -44,9 +44,12 @@ def answer(value: Any, status: int = 200, headers: Headers = (PRIVATE,)) -> Answ
 
 
 class Call:
-    """One HTTP request. `principal` is set by the resource where the route wants one."""
+    """One HTTP request. `principal` and `check` are set by the resource where the route wants a token; `check` raises
+    `Problem` where a principal's token has ended since."""
 
-    __slots__ = ("_principal", "receive", "request_id", "scope")
+    __slots__ = ("_principal", "check", "receive", "request_id", "scope")
+
+    check: Callable[[Principal], None]
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
         self.scope = scope

@@ -95,7 +95,7 @@ class Edge:
             raise Problem("token_missing", "Send the header Authorization: Bearer <access token>.")
         if given[:7].lower() != b"bearer ":
             raise Problem("token_invalid", "The Authorization header must be: Bearer <access token>.")
-        call.principal = self.recognise(given[7:].strip().decode("latin-1"))
+        call.principal, call.check = self.recognise(given[7:].strip().decode("latin-1")), self._tokens.check
 
     def recognise(self, token: str) -> Principal:
         """Who comes with this access token. Raises `Problem` with one of the token codes."""

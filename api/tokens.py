@@ -84,9 +84,13 @@ class AccessTokens:
         if principal.expires_at <= self._clock():
             self._verified.pop(token, None)
             raise Problem("token_expired", "The access token has expired. Get a new one at POST /tokens/refresh.")
-        if self._revoked(principal):
-            raise Problem("token_revoked", "This device was logged out or removed. Log in again at POST /tokens.")
+        self.check(principal)
         return principal
+
+    def check(self, who: Principal) -> None:
+        """Raises `Problem` token_revoked where the token was ended before its time: for calls that wait."""
+        if self._revoked(who):
+            raise Problem("token_revoked", "This device was logged out or removed. Log in again at POST /tokens.")
 
     def published(self) -> dict[str, Any]:
         """The public keys as a JSON Web Key Set (RFC 7517, RFC 8037)."""

@@ -20,7 +20,8 @@ async def awaited(
     found: Callable[[T], bool],
 ) -> T:
     """Look, and again after each arrival, until something is found, the time is up, the client hangs up or `draining` is
-    set; then the last look's answer. The interest is registered before the first look, so nothing is missed."""
+    set; then the last look's answer. The interest is registered before the first look, so nothing is missed. Raises
+    `Problem` where the token was ended meanwhile."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     ends = {asyncio.create_task(call.hung_up()), asyncio.create_task(draining.wait())}
@@ -32,6 +33,7 @@ async def awaited(
                 if found(seen) or left <= 0 or any(end.done() for end in ends):
                     return seen
                 await _first_of(asyncio.create_task(arrival.wait(left)), ends)
+                call.check(call.principal)
     finally:
         for end in ends:
             end.cancel()

@@ -138,6 +138,16 @@ async def test_logging_out_ends_the_tokens_and_keeps_the_mailbox(edge: Edge, ali
     assert await ids_in(again) == sent[1:]
 
 
+async def test_a_long_poll_that_outlives_its_token_gets_nothing(edge: Edge, alice: Person, bob: Person) -> None:
+    twin = await edge.person("bob")
+    waiting = asyncio.create_task(bob.get("/messages/sync", params={"wait": 20}))
+    await eventually(lambda: edge.service.parts.progress.watched)
+    await delete(twin, "/tokens/current")
+    sent = (await alice.send(bob, "secret")).json()["id"]
+    assert code(await waiting) == (401, "token_revoked")
+    assert await ids_in(await edge.person("bob")) == [sent]
+
+
 async def test_a_login_in_the_same_second_is_good(edge: Edge, alice: Person) -> None:
     """The clock of these tests stands still: only a generation can tell the tokens apart."""
     first = alice
