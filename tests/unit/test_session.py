@@ -225,12 +225,11 @@ def test_no_hole_and_no_repeat_whatever_is_lost_or_late(
     stored = sorted(messages - {marker})
     session = Session(Window(window, 10_000))
     said: list[int | str] = []
-    chain = {
-        position: before for before, position in zip([marker, *after(stored, marker)], after(stored, marker), strict=False)
-    }
+    pushes = after(stored, marker)
+    chain = dict(zip(pushes, [marker, *pushes], strict=False))
     session.marked(marker)
     asked: Wanted | None = None
-    for step, position in enumerate([*live, 99]):
+    for step, position in enumerate([*pushes, 99]):
         if position in chain and position not in lost:
             session.pushed(*push(position, before=chain[position], epoch=marker))
         if asked is not None and not late[step]:
