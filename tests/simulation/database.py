@@ -1,7 +1,8 @@
 """The projection of the simulated world: `schemas.lifecycle` folded up to where the projector has come, and asked late."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 from uuid import UUID
@@ -14,7 +15,7 @@ from projections.reads import NO_FLOORS, Floors, Found, MailboxRow, Page
 from schemas.events import Entry, MessageStored
 from schemas.lifecycle import INITIAL, Message, Recipient, evolve
 from schemas.receipt import Outcome, Receipt
-from schemas.topics import RECEIPTS
+from schemas.topics import LIFECYCLE, RECEIPTS
 from tests.simulation.chance import Bell, Chance, Outage
 from tests.simulation.log import WorldLog
 from tests.simulation.loop import outside
@@ -49,13 +50,22 @@ class Projection:
         """All that has been folded about a user."""
         return self._states.get(user, INITIAL)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all facts are folded."""
+        return all(applied == len(facts) for applied, facts in zip(self._applied, self.log.facts, strict=True))
+
+    def states(self) -> Iterable[Recipient]:
+        """All recipients, as far as they are folded."""
+        return self._states.values()
+
     async def work(self) -> None:
         """Fold what comes, a part at a time, for ever."""
         chance = self.log.chance
         while True:
             behind = [p for p, facts in enumerate(self.log.facts) if self._applied[p] < len(facts) or self._owes(p)]
             if not behind:
-                await self.log.grown.wait()
+                await self.log.grown[LIFECYCLE].wait()
                 continue
             await chance.pause(self.slowness)
             for outage in (self.log.outage, self.outage, self.halt):
@@ -218,8 +228,10 @@ class WorldReceipts:
 
     @contextmanager
     def watch(self, user: UUID, wake: Callable[[], None]) -> Iterator[None]:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+
         def heard(partition: int, end: int) -> None:
-            wake()
+            loop.call_soon(wake, context=context)
 
         self._projection.listeners.append(heard)
         try:

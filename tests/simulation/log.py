@@ -35,14 +35,14 @@ class Faults:
 
 
 class WorldLog:
-    """All topics. `seen` is called with each fact as it lands; `grown` rings then."""
+    """All topics. `seen` is called with each fact as it lands; the topic's bell in `grown` rings then."""
 
     def __init__(self, partitions: int, chance: Chance) -> None:
         self.counts = {topic.name: partitions if topic.partitioned else 1 for topic in TOPICS}
         self.chance = chance
         self.outage = Outage()
         self.faults = Faults()
-        self.grown = Bell()
+        self.grown = {topic.name: Bell() for topic in TOPICS}
         self.facts: list[list[Recorded]] = [[] for _ in range(partitions)]
         self.encoded: list[list[Encoded]] = [[] for _ in range(partitions)]
         self.seen: list[Callable[[Recorded], None]] = []
@@ -72,7 +72,7 @@ class WorldLog:
                 see(fact)
         for look in self.landing:
             look(record)
-        self.grown.ring()
+        self.grown[topic].ring()
         return appended
 
 
@@ -116,9 +116,7 @@ class Wire:
         if self._log.outage.now:
             await asyncio.sleep(min(DEADLINE_SECONDS, self._log.outage.left))
             raise LogUnavailable("rejected", "the log is away")
-        found = {partition: self._log.end(topic, partition) for partition in range(self._log.counts[topic])}
-        await chance.pause(TAKE_SECONDS)
-        return found
+        return {partition: self._log.end(topic, partition) for partition in range(self._log.counts[topic])}
 
     def _send(self, place: Place, encoded: Encoded) -> "asyncio.Future[Answer]":
         log, loop = self._log, asyncio.get_running_loop()
@@ -188,7 +186,7 @@ class WorldTail:
             await self._log.outage.over()
             if taken := self._take():
                 return taken
-            await self._log.grown.wait()
+            await self._log.grown[self._topic].wait()
 
     def reached(self) -> Mapping[int, int]:
         return self._reached

@@ -133,7 +133,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.run_until_complete(self.shutdown_asyncgens())
 
     def _run_once(self) -> None:
-        """One callback, or one step of time."""
+        """What is ready now, or one step of time."""
         ready, scheduled = self._ready, self._scheduled
         while not ready and not self._stopping:  # type: ignore[attr-defined]
             if not scheduled:
@@ -144,20 +144,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 continue
             self.now = max(self.now, timer.when())
             ready.append(timer)
-        self.turns += 1
+        count = len(ready)
+        self.turns += count
         if self.turns > MOST_TURNS:
             raise Endless(f"more than {MOST_TURNS} callbacks at {self.now:.3f} s")
-        if ready:
+        for _ in range(count):
             handle = ready.popleft()
             if handle._cancelled:  # type: ignore[attr-defined]
-                return
+                continue
             process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
-            if process is not None and process.stopped:
+            if process is None or not process.stopped:
+                handle._run()
+            else:
                 process.held.append(handle)
                 if process not in self._stopped:
                     self._stopped.append(process)
-            else:
-                handle._run()
 
     def _make(
         self,

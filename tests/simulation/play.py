@@ -12,7 +12,7 @@ from unittest.mock import patch
 from structlog.testing import capture_logs
 
 from tests.simulation.loop import VirtualLoop, run
-from tests.simulation.watch import Broken, states, unfinished
+from tests.simulation.watch import Broken, unfinished
 from tests.simulation.world import Shape, World
 
 CALM_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ class Scenario:
     name: str
     storm: Callable[[World], Awaitable[None]]
     shape: Callable[[Random], Shape]
-    messages: int = 25
+    messages: int = 12
     gap: float = 0.1
     codes: frozenset[int] | None = frozenset({1000, 1006, 4409})
     weight: float = 1.0
@@ -84,7 +84,7 @@ async def _send(world: World, count: int, gap: float) -> None:
     for _ in range(count):
         await asyncio.sleep(world.chance.delay(gap))
         user = world.chance.choice(world.users)
-        for _ in range(world.chance.choice((1, 1, 1, 2, 8))):
+        for _ in range(world.chance.choice((1, 1, 1, 2, 6))):
             world.background(world.send(user))
 
 
@@ -122,12 +122,16 @@ async def _nobody(world: World) -> None:
                 connection.link.hang_up(world.chance.choice((1000, 1006)))
     for user in world.users:
         await world.send(user)
-    await _until(world, END_SECONDS, lambda: unfinished(states(world.recorded())), "with nobody there")
+    await _until(world, END_SECONDS, lambda: _in_flight(world), "with nobody there")
 
 
 def _owed(world: World) -> list[str]:
     left = [f"{view.device.int & 0xFF}: {list(view.owed)[:5]}" for view in world.watch.views.values() if view.owed]
     return left or ["is not connected" for device in world.devices if not device.connected]
+
+
+def _in_flight(world: World) -> list[str]:
+    return unfinished(world.projection.states()) if world.projection.complete else ["facts are not folded"]
 
 
 def _unanswered(world: World) -> list[object]:

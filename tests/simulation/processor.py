@@ -136,7 +136,7 @@ class Worker:
         while True:
             ready = [p for p in sorted(self.ledger.partitions) if self._behind(p)]
             if not ready or not self.ledger.has_room:
-                await self._log.grown.wait()
+                await self._log.grown[LIFECYCLE].wait()
                 continue
             await self._log.chance.pause(self.slowness)
             await self._log.outage.over()

@@ -25,7 +25,7 @@ def small(random: Random) -> Shape:
         users=random.choice((1, 1, 2)),
         devices=random.choice((1, 1, 2, 3)),
         gateways=random.choice((1, 2)),
-        backlog=random.choice((0, 0, 3, 12)),
+        backlog=random.choice((0, 0, 2, 8)),
         wildness=random.choice((0.0, 0.3, 0.6)),
         options=options(window=random.choice((1, 5, 40)), window_bytes=random.choice((1600, 4096, 1 << 20))),
     )
@@ -58,7 +58,7 @@ async def nothing(world: World) -> None:
 
 async def clients(world: World) -> None:
     """Only the clients go wrong: they vanish, stall, read slowly, never acknowledge, come twice."""
-    await asyncio.sleep(20)
+    await asyncio.sleep(12)
 
 
 async def slow_reads(world: World) -> None:

@@ -22,7 +22,7 @@ from schemas.events import (
     SessionMarked,
     SessionOpened,
 )
-from schemas.lifecycle import INITIAL, Recipient, Status, evolve
+from schemas.lifecycle import Recipient, Status
 
 _KEPT_FRAMES: Final = 40
 
@@ -264,19 +264,10 @@ class Session:
         pass
 
 
-def states(facts: Iterable[Recorded]) -> dict[UUID, Recipient]:
-    """The fold of all recipients."""
-    found: dict[UUID, Recipient] = {}
-    for recorded in facts:
-        user = recorded.fact.recipient
-        found[user] = evolve(found.get(user, INITIAL), recorded)
-    return found
-
-
-def unfinished(found: dict[UUID, Recipient]) -> list[str]:
+def unfinished(states: Iterable[Recipient]) -> list[str]:
     """With nobody there any more: what is still in flight, or still open."""
     left = []
-    for state in found.values():
+    for state in states:
         left += [f"session {_short(one)} of {session.gateway} is still open" for one, session in state.sessions.items()]
         left += [
             f"message {message.position} is in flight in {[_short(one) for one in message.in_flight]}"
