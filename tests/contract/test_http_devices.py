@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
+from api.accounts import add_token, use_token
 from api.times import rfc3339
 from schemas.events import DeviceRegistered, DeviceRemoved
 from tests.builders import closed, opened
@@ -171,6 +172,66 @@ async def test_every_login_of_the_device_ends_and_no_other(edge: Edge, alice: Pe
     assert (await bob.get("/devices")).status_code == 200
 
 
+async def waits_for_a_lock(edge: Edge) -> bool:
+    waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    return await edge.database.tuples(waiting) != [(0,)]
+
+
+class Held:
+    """A function of the accounts that stops in the middle until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, where: str, real: Any) -> None:
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+        self._real = real
+        monkeypatch.setattr(where, self)
+
+    async def __call__(self, *given: Any) -> Any:
+        self.reached.set()
+        await self.let_go.wait()
+        return await self._real(*given)
+
+
+async def test_logging_out_ends_a_login_that_is_under_way(
+    edge: Edge, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch, "api.accounts.add_token", add_token)
+    login = asyncio.create_task(edge.person("alice"))
+    await held.reached.wait()
+    leaving = asyncio.create_task(delete(alice, "/tokens/current"))
+    await eventually(lambda: waits_for_a_lock(edge))
+    held.let_go.set()
+    assert (await leaving).status_code == 204
+    ended = await login
+    assert code(await ended.get("/devices")) == (401, "token_revoked")
+    assert code(await refresh(ended)) == (401, "token_revoked")
+
+
+async def test_logging_out_ends_a_refresh_that_is_under_way(
+    edge: Edge, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch, "api.logins.use_token", use_token)
+    refreshing = asyncio.create_task(refresh(alice))
+    await held.reached.wait()
+    assert (await delete(alice, "/tokens/current")).status_code == 204
+    held.let_go.set()
+    ended = Person(edge, "alice", (await refreshing).json())
+    assert code(await ended.get("/devices")) == (401, "token_revoked")
+    assert code(await refresh(ended)) == (401, "token_revoked")
+
+
+async def test_a_device_that_is_removed_while_it_logs_in_gets_no_tokens(
+    edge: Edge, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop = await edge.person("alice", "laptop")
+    held = Held(monkeypatch, "api.removals.Removals.finish_of", lambda user: asyncio.sleep(0))
+    login = {"name": "alice", "password": PASSWORD, "device": "laptop"}
+    logging_in = asyncio.create_task(edge.client.post("/tokens", json=login))
+    await held.reached.wait()
+    await remove(alice, laptop)
+    held.let_go.set()
+    assert code(await logging_in) == (401, "token_revoked")
+
+
 async def test_a_removed_device_is_gone(edge: Edge, alice: Person, bob: Person) -> None:
     laptop = await edge.person("bob", "laptop")
     sent = [(await alice.send(bob, f"{n}")).json()["id"] for n in range(3)]
@@ -301,7 +362,10 @@ async def test_a_device_whose_registration_was_cut_short_is_registered_before_it
     assert removed
 
 
-async def test_other_processes_refuse_ended_tokens_within_seconds(edge: Edge, alice: Person, bob: Person) -> None:
+async def test_other_processes_hear_of_ended_tokens(
+    edge: Edge, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.listening.LOOK_SECONDS", 60.0)
     async with running(edge.database.url, log=edge.log) as other:
         there = replace(alice, edge=other)
         assert (await there.get("/devices")).status_code == 200
