@@ -42,7 +42,7 @@ class Socket:
     """
 
     def __init__(self, device: Device, *, at: str | None = None, **query: str) -> None:
-        self.connection = connect(
+        self._opened = connect(
             address(at or device.service.url, **query),
             subprotocols=[SUBPROTOCOL],
             additional_headers=bearer(device),
@@ -52,6 +52,7 @@ class Socket:
             proxy=None,
             close_timeout=5,
         )
+        self.connection = self._opened.__enter__()
         self.came: list[Frame] = []
         self._waiting: list[Frame] = []
         self._number = 0
@@ -65,7 +66,11 @@ class Socket:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.connection.close()
+        self.close()
+
+    def close(self) -> None:
+        """Say goodbye."""
+        self._opened.__exit__(None, None, None)
 
     def take(self, *kinds: str, within: float = PATIENCE) -> Frame:
         """The next frame of one of these kinds; what comes before it of others is kept for their `take`."""
@@ -138,7 +143,7 @@ class Socket:
         raw = self.connection.socket
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.shutdown(socket.SHUT_RDWR)
-        self.connection.close()
+        self.close()
 
     def kinds(self) -> dict[str, int]:
         """How many frames of which kind came."""
