@@ -70,20 +70,28 @@ class GatewayWatch:
     async def run(self) -> None:
         """Returns never; raises what is unforeseen."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._look())
+            tasks.create_task(self._keep_hearing())
+            tasks.create_task(self._keep_looking())
 
-    async def _listen(self) -> None:
+    async def hear(self) -> None:
+        """Wait for leases, and note them."""
+        for tailed in await self._tail.take():
+            if isinstance(tailed.record, GatewayLease):
+                self._leases.heard(tailed.record, self._clock())
+
+    async def look(self) -> None:
+        """End the sessions of those that are lost now."""
+        if self._processor.reading:
+            await self._end(await self._lost())
+
+    async def _keep_hearing(self) -> None:
         while True:
-            for tailed in await self._tail.take():
-                if isinstance(tailed.record, GatewayLease):
-                    self._leases.heard(tailed.record, self._clock())
+            await self.hear()
 
-    async def _look(self) -> None:
+    async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
-            if self._processor.reading:
-                await self._end(await self._lost())
+            await self.look()
 
     async def _lost(self) -> list[tuple[PresenceRow, int]]:
         """The sessions of lost gateways, and their partitions."""

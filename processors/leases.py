@@ -14,7 +14,7 @@ from typing import Final
 from schemas.gateways import GatewayLease
 
 STANDSTILL: Final = 1 / 3
-"""Of a lease. Who has not looked for so long does not know what the others could do meanwhile."""
+"""Of a lease. Who has not looked for so long, or never, does not know what the others could do meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Leases:
 
         `ends` was asked after `now` (None: the log did not answer), `read` is where reading stands after that.
         """
-        stood_still = self._looked is not None and now - self._looked > self._seconds * STANDSTILL
+        stood_still = self._looked is None or now - self._looked > self._seconds * STANDSTILL
         self._looked = now
         if ends is None or stood_still:
             self._begin_anew(now)

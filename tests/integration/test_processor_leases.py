@@ -21,7 +21,7 @@ from tests.integration.processor_rig import Rig, Worker, recipient_in, rig
 pytestmark = pytest.mark.anyio
 
 HERE, THERE = recipient_in(0), recipient_in(1)
-LEASE = 2.0
+LEASE = 3.0
 LEASE_MS = int(1000 * LEASE)
 DEAD, ALIVE = "gateway/dead", "gateway/alive"
 
@@ -73,7 +73,7 @@ async def ended(world: Rig, *sessions: UUID) -> None:
         assert {fact.reason for fact in found} == {EndReason.GATEWAY_LOST}
         return True
 
-    await eventually(so, within=40)
+    await eventually(so, within=60)
 
 
 async def has_sessions(worker: Worker, world: Rig, *partitions: int) -> None:

@@ -42,7 +42,10 @@ class Judge:
 
 @pytest.fixture
 def judge() -> Judge:
-    return Judge()
+    """One that has looked before."""
+    judge = Judge()
+    judge.looks("gateway/another")
+    return judge
 
 
 def test_a_gateway_that_renews_is_never_lost(judge: Judge) -> None:
@@ -163,6 +166,16 @@ def test_who_stood_still_gives_everybody_a_lease(judge: Judge) -> None:
     """A machine that slept: nobody could renew."""
     judge.hears()
     judge.looks()
+    judge.now += 60
+    assert judge.looks() == set()
+    assert judge.after(14) == set()
+    assert judge.after(1) == {ONE}
+
+
+def test_the_first_look_gives_everybody_a_lease() -> None:
+    """The table took its time to recover, and nobody knows whether the log was there."""
+    judge = Judge()
+    judge.hears()
     judge.now += 60
     assert judge.looks() == set()
     assert judge.after(14) == set()
