@@ -189,7 +189,7 @@ class Conversation:
             self.end(HEARTBEAT_TIMEOUT)
         elif self._room is None and self._deadline.should_ask(now, blocked=self._blocked):
             self._errands.start(CONFIRM, self._confirm)
-        if now >= self._ping_at:
+        if self.over is None and now >= self._ping_at:
             self._ping_at = now + heartbeat
             self._socket.ping()
 
