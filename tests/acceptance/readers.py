@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -71,9 +72,13 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            pause = max(1 / _CHUNKS_A_SECOND, 1 / self._rate) if self._rate else None
-            while not self._over.wait(pause):
-                if not self._read(max(1, round((self._rate or 0) / _CHUNKS_A_SECOND))):
+            if self._rate is None:
+                self._over.wait()
+                return
+            pause, turn = max(1 / _CHUNKS_A_SECOND, 1 / self._rate), time.monotonic()
+            while not self._over.wait(max(0.0, turn - time.monotonic())):
+                turn = max(turn + pause, time.monotonic() - 1.0)  # what it was late for is made up for, a second at most
+                if not self._read(max(1, round(self._rate / _CHUNKS_A_SECOND))):
                     self.closed = True
                     return
         except OSError:

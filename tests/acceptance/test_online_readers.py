@@ -1,0 +1,126 @@
+"""Readers that are slow, stalled, or silently gone: they lose nothing, hold up nobody, and cost bounded memory.
+
+The thin line is as long as a run of all tests allows. `ONLINE_FULL=1 pytest tests/acceptance/test_online_readers.py` reads
+12,000 messages of 4 KiB at 1 Mbit/s under the deadlines that the contract has by default, which takes eight minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from schemas.events import EndReason
+from tests.acceptance.listeners import Crowd
+from tests.acceptance.load import Load
+from tests.acceptance.log import ends_of_sessions
+from tests.acceptance.people import ids, phone_of
+from tests.acceptance.readers import Reader
+from tests.acceptance.service import Service
+from tests.acceptance.sockets import Socket
+from tests.eventually import soon
+
+FULL = bool(os.environ.get("ONLINE_FULL"))
+pytestmark = pytest.mark.timeout(1500 if FULL else 240)
+
+WAITING, LIVE, BYTES_PER_SECOND = (12_000, 240, 125_000) if FULL else (2_400, 48, 500_000)
+"""A window of 1 MiB takes half of the time in which it has to be acknowledged, in both: 8 of 15 s, 2 of 4 s."""
+KIB = 1024
+MIB = 1024 * KIB
+STALLED, HEAVY = 8, 100
+MAY_GROW = 64 * MIB
+"""What a gateway may need for the eight that stall: a window of 1 MiB each, several times over. Their mail is 47 MiB; a
+gateway that held all of it, as rows and as frames, would need more."""
+
+
+def test_a_thin_line_drains_a_long_mailbox_in_one_session(request: pytest.FixtureRequest) -> None:
+    service: Service = request.getfixturevalue("service" if FULL else "quick")
+    senders, bob = [phone_of(service, "alice") for _ in range(2)], phone_of(service, "bob")
+    for number, sender in enumerate(senders):
+        for start in range(number * WAITING // 2, (number + 1) * WAITING // 2, 500):
+            sender.send_all(bob, [_numbered(one) for one in range(start, min(start + 500, (number + 1) * WAITING // 2))])
+    patience = 3 * (WAITING + LIVE) * 5 * KIB / BYTES_PER_SECOND
+    with Reader(bob, BYTES_PER_SECOND) as reader:
+        for one in range(LIVE):
+            passed = WAITING * one // LIVE
+            reader.until(lambda passed=passed: reader.closed or len(reader.positions) >= passed, patience, f"{passed} read")
+            senders[0].send(bob, _numbered(WAITING + one))
+        reader.until(
+            lambda: reader.closed or len(reader.positions) >= WAITING + LIVE, patience, "all that waited and came is read"
+        )
+        assert not reader.closed, f"it was closed after {len(reader.positions)} messages"
+        assert [int(body[:6]) for body in reader.bodies] == list(range(WAITING + LIVE))
+        assert reader.positions == sorted(set(reader.positions))
+        soon(lambda: bob.page(limit=1)["messages"] == [], 30.0, "the last acknowledgement is in the log")
+    assert reader.caught_up == 1
+
+
+def test_whoever_takes_nothing_holds_up_nobody(quick: Service) -> None:
+    alice = phone_of(quick, "alice")
+    with ThreadPoolExecutor(4) as pool:
+        people = list(pool.map(lambda _: phone_of(quick, "slow"), range(STALLED + 3)))
+    *stalled, trickling, vanished, idle = people
+    sent = {bob.name: alice.send_all(bob, [f"{one} ".ljust(60 * KIB, "x") for one in range(HEAVY)]) for bob in stalled}
+    sent[trickling.name] = alice.send_all(trickling, ["x" * KIB] * 40)
+    good = phone_of(quick, "good")
+    gateway = quick.process("api")
+    with Crowd([good]) as crowd, Load([alice], [good], clients=4, each=10**6) as load:
+        crowd.all_there()
+        load.goes_on(200)
+        before, most = gateway.memory_info().rss, 0
+        with ExitStack() as open_lines:
+            for bob in stalled:
+                open_lines.enter_context(Reader(bob, None))
+            slow = open_lines.enter_context(Reader(trickling, 1))
+            gone = open_lines.enter_context(Reader(vanished, MIB, mute=True))
+            silent = open_lines.enter_context(Reader(idle, MIB, mute=True))
+            in_flight = alice.send(vanished, "never acknowledged")
+            sent[vanished.name] = [in_flight]
+            for _ in range(10):
+                load.goes_on(30)
+                most = max(most, gateway.memory_info().rss)
+            crowd.has(load.accepted_for)
+            reasons = {
+                bob.name: soon(lambda bob=bob: ends_of_sessions(quick, bob.person.user_id), 60.0, "the session was ended")
+                for bob in people
+            }
+            gone.until(lambda: gone.closed, 30.0, "whoever acknowledges nothing is closed")
+            silent.until(lambda: silent.closed, 30.0, "whoever answers no ping is closed")
+            assert not slow.failure
+    assert most - before < MAY_GROW, f"the gateway grew by {(most - before) / MIB:.0f} MiB"
+    for bob in (*stalled, trickling, vanished):
+        assert set(reasons[bob.name]) <= {EndReason.ACK_TIMEOUT, EndReason.HEARTBEAT_TIMEOUT}, reasons
+    assert reasons[vanished.name] == [EndReason.ACK_TIMEOUT]
+    assert reasons[idle.name] == [EndReason.HEARTBEAT_TIMEOUT]
+    crowd.assert_nobody_left()
+    crowd.assert_faithful()
+    for bob in (*stalled, trickling, vanished):
+        assert ids(bob.drain()) == sent[bob.name], "all is still there"
+    assert {event["reason"] for event in alice.trail(in_flight)["events"] if event["state"] == "PendingSync"} == {
+        "ack_timeout"
+    }
+
+
+def test_a_line_that_breaks_between_push_and_acknowledgement(quick: Service) -> None:
+    alice, bob = phone_of(quick, "alice"), phone_of(quick, "bob")
+    sent: list[str] = []
+    for attempt in range(3):
+        there = Socket(bob)
+        sent += [alice.send(bob, f"{attempt}/{number}") for number in range(5)]
+        assert ids(there.messages(len(sent))) == sent, "what was not acknowledged comes again, in order"
+        if attempt < 2:
+            there.vanish()
+        else:
+            there.ack(sent)
+            there.close()
+    assert soon(lambda: ends_of_sessions(quick, bob.person.user_id)[2:]) == [EndReason.CLIENT_CLOSED]
+    assert ends_of_sessions(quick, bob.person.user_id)[:2] == [EndReason.CONNECTION_LOST] * 2
+    assert bob.mailbox() == []
+    waited = next(event for event in alice.trail(sent[0])["events"] if event["state"] == "PendingSync")
+    assert waited["reason"] == "connection_lost"
+
+
+def _numbered(number: int) -> str:
+    return f"{number:06d}".ljust(4 * KIB, "x")
