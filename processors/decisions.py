@@ -122,7 +122,11 @@ def _pushes(present: Iterable[Seat], fact: MessageStored, recorded: Recorded, pr
 
 def _replaced(here: Here, fact: SessionOpened | SessionMarked, recorded: Recorded, producer: str) -> list[Outgoing]:
     seat = here.get(fact.device_id)
-    if seat is None or seat.row.session_id == fact.session_id or recorded.place.offset < seat.row.epoch:
+    if seat is None:
+        return []
+    if not seat.live and recorded.place.offset <= seat.row.epoch:
+        return _replaced_before(seat, fact, recorded, producer)
+    if seat.row.session_id == fact.session_id or recorded.place.offset < seat.row.epoch:
         return []
     if isinstance(fact, SessionMarked) and is_superseded(seat, fact):
         close = Push(
@@ -139,6 +143,14 @@ def _replaced(here: Here, fact: SessionOpened | SessionMarked, recorded: Recorde
         return [_ended(fact.session_id, recorded, producer), Outgoing(close, fact.push_partition)]
     close_it = _order(PushKind.CLOSE, seat, producer, None, reason=EndReason.REPLACED)
     return [_ended(seat.row.session_id, recorded, producer), close_it]
+
+
+def _replaced_before(seat: Seat, fact: SessionOpened | SessionMarked, recorded: Recorded, producer: str) -> list[Outgoing]:
+    """The table is ahead of us: a process read this record, wrote the row, and may have died before the end of the session
+    that was replaced was in the log."""
+    row = seat.row
+    over = row.replaced if row.session_id == fact.session_id else fact.session_id
+    return [_ended(over, recorded, producer)] if over else []
 
 
 def _ended(session_id: UUID, recorded: Recorded, producer: str) -> Outgoing:

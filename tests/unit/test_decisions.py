@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from processors.decisions import POLICY, Decision
+from processors.decisions import POLICY, Decision, decide
+from processors.presence import hints
 from schemas.events import (
     DeliveryAttempted,
     EndReason,
@@ -33,6 +34,7 @@ from tests.builders import (
     erased,
     marked,
     opened,
+    presence_row,
     read,
     recorded,
     registered,
@@ -168,6 +170,32 @@ def test_a_late_marker_of_the_first_session_does_not_bring_it_back() -> None:
     assert (push.kind, push.session_id) == (PushKind.CLOSE, SESSION)
     assert ends(state.when(marked())) == [(SESSION, EndReason.REPLACED)]
     assert [push.session_id for push in pushes(state.and_then(marked()).when(stored()))] == [OTHER_SESSION]
+
+
+@pytest.mark.parametrize(
+    ("fact", "offset", "over"),
+    [
+        (opened(OTHER_SESSION), 7, [SESSION]),
+        (marked(OTHER_SESSION), 12, [SESSION]),
+        (opened(), 3, [SESSION]),
+        (marked(), 5, [SESSION]),
+        (marked(OTHER_SESSION), 13, []),
+    ],
+    ids=["the newer one opened", "its marker", "the older one opened", "its marker, before", "a fresh marker"],
+)
+def test_what_is_read_again_after_a_crash_ends_the_replaced_session_again(fact: Fact, offset: int, over: list[UUID]) -> None:
+    """The row was written, the end perhaps not; without it a message would be in flight in that session for ever."""
+    row = presence_row(session_id=OTHER_SESSION, replaced=SESSION, opened=7, epoch=12)
+    said = [outgoing.record for outgoing in decide(hints([row])[row.recipient], recorded(fact, offset), PRODUCER)]
+    assert ends(said) == [(session, EndReason.REPLACED) for session in over]
+    assert pushes(said) == []
+    first = given(opened()).when(opened(OTHER_SESSION))
+    assert {end.event_id for end in said} <= {record.event_id for record in first}
+
+
+def test_a_session_that_replaced_none_ends_none_when_read_again() -> None:
+    row = presence_row(replaced=None, opened=7, epoch=7)
+    assert decide(hints([row])[row.recipient], recorded(opened(), 7), PRODUCER) == []
 
 
 def test_a_session_that_the_table_lost_is_taken_up_with_its_marker() -> None:
