@@ -19,6 +19,7 @@ from api.keys import AccountKeys
 from api.lag import LagWatch
 from api.models import MAX_PAGE_BYTES, Acknowledged, AcknowledgedCount, Acknowledgement, IdList, Page, Received, SyncQuery
 from api.outages import asking_accounts, asking_projection, log_away
+from api.own import Handed, HandedOut
 from api.problems import Problem, invalid
 from api.sealing import TEXT, parts_of, unseal
 from api.statuses import IDS_ON_THE_WIRE, NAMES
@@ -65,6 +66,7 @@ class Mailbox:
         self._phase = phase
         self._producer = producer
         self._clock = clock
+        self._handed = HandedOut()
 
     async def sync(self, call: Call) -> Answer:
         """GET /messages/sync."""
@@ -85,7 +87,9 @@ class Mailbox:
             )
         else:
             rows = await self._rows(who, after, query.limit, floors)
-        if not complete:
+        if complete:
+            self._remember(who, rows, floors)
+        else:
             as_of = self._lag.complete_at_ms.get(self._partition(who))
         return answer(await self._page(who, query.cursor, rows, as_of, complete))
 
@@ -107,7 +111,7 @@ class Mailbox:
     async def _floors(self, who: Principal, stale: bool) -> tuple[Floors, bool]:
         """What the answer must contain, and whether that is everything."""
         try:
-            return await self._freshness.of(self._partition(who)), True
+            return await self._freshness.of_account(self._partition(who), who.user), True
         except Problem as problem:
             if stale and problem.code == "log_unavailable":
                 return {}, False
@@ -149,15 +153,16 @@ class Mailbox:
         done: Callable[[Found], bool],
     ) -> Answer:
         ids = list(dict.fromkeys(asked))
-        floors = await self._freshness.of(self._partition(who))
+        shown = self._handed.all(who.device, ids) if kind is MessagesDelivered else None
+        if shown and await self._freshness.unchanged(self._partition(who), who.user, min(one.since for one in shown)):
+            await self._append(who, kind, shown)
+            return answer(Acknowledged(acknowledged=ids, already=[], unknown=[]))
+        floors = await self._freshness.of_account(self._partition(who), who.user)
         with asking_projection():
             found = {row.message_id: row for row in await self._reads.outstanding(who.user, who.device, ids, floors=floors)}
         new = [found[one] for one in ids if one in found and not done(found[one])]
         if new:
-            new.sort(key=lambda row: row.position)
-            await self._append(
-                who, kind, [Entry(message_id=row.message_id, position=row.position, sender=row.sender) for row in new]
-            )
+            await self._append(who, kind, new)
         fresh = {row.message_id for row in new}
         return answer(
             Acknowledged(
@@ -168,7 +173,7 @@ class Mailbox:
         )
 
     async def _ack_up_to(self, who: Principal, position: int) -> int:
-        floors = await self._freshness.of(self._partition(who))
+        floors = await self._freshness.of_account(self._partition(who), who.user)
         after, count = START, 0
         while True:
             with asking_projection():
@@ -182,22 +187,32 @@ class Mailbox:
                 return count
 
     async def _append(
-        self, who: Principal, kind: type[MessagesDelivered] | type[MessagesRead], entries: Sequence[Entry]
+        self, who: Principal, kind: type[MessagesDelivered] | type[MessagesRead], rows: Sequence[Entry | Found | Handed]
     ) -> None:
+        partition = self._partition(who)
+        self._handed.remove(who.device, (row.message_id for row in rows))
         fact = kind(
             event_id=new_id(),
             producer=self._producer,
             recipient=who.user,
             device_id=who.device,
-            entries=tuple(entries),
+            entries=tuple(
+                Entry(message_id=row.message_id, position=row.position, sender=row.sender)
+                for row in sorted(rows, key=lambda row: row.position)
+            ),
             via=Via.HTTP,
         )
         started = perf_counter()
         try:
-            await self._log.append(fact, partition=self._partition(who))
+            with self._freshness.own.appending(partition, who.user) as note:
+                note((await self._log.append(fact, partition=partition)).offset)
         except LogUnavailable as error:
             raise log_away(error) from error
         APPEND_SECONDS.observe(perf_counter() - started)
+
+    def _remember(self, who: Principal, rows: Rows, floors: Floors) -> None:
+        since = floors[self._partition(who)]
+        self._handed.add(who.device, [Handed(row.message_id, row.position, row.sender, since) for row in rows.rows])
 
     def _partition(self, who: Principal) -> int:
         return partition_for(who.user, self._log.partitions)
