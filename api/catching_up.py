@@ -50,7 +50,7 @@ class Pages:
             try:
                 await self._get_keys()
                 await common.progress.reached(me.partition, passed, PATIENCE_SECONDS)
-                async with common.questions:
+                async with common.pages:
                     return await common.reads.page(
                         me.user,
                         me.device,

@@ -16,9 +16,11 @@ from projections.reads import Found
 PATIENCE_SECONDS: Final = 5.0
 """One wait for the projection; who still needs it asks again."""
 
-QUESTIONS_AT_ONCE: Final = 4
-"""So many questions of all sockets to the projection run at a time. A thousand sockets that come back together queue here,
-not in the pool, which HTTP calls need, too."""
+PAGES_AT_ONCE: Final = 4
+QUESTIONS_AT_ONCE: Final = 2
+"""So many pages, and so many other questions of all sockets, are asked of the projection at a time. A thousand sockets that
+come back together queue here, not in the pool, which HTTP calls need, too; and nobody's receipts or acknowledgements queue
+behind their pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Common:
     clock: Callable[[], float]
     endings: Endings
     names: Names
+    pages: asyncio.Semaphore
     questions: asyncio.Semaphore
 
     async def known(self, me: Me, ids: Sequence[UUID]) -> list[Found]:

@@ -106,7 +106,7 @@ class Conversation:
         self._opened = opened
         self._ended = ended
         self.session = Session(Window(common.options.window, common.options.window_bytes))
-        self._errands = Errands(self._failed)
+        self._errands = Errands(self.failed)
         self._pages = Pages(common, self.me, self.session)
         self._markers = Markers(common, self.me, self.session)
         self._telling = Telling(common, who.user, receipts_from)
@@ -135,7 +135,7 @@ class Conversation:
             self.end(RESTART)
             raise
         except Exception as error:
-            self._failed(error)
+            self.failed(error)
         if self.finishing is not None:
             await asyncio.shield(self.finishing)
 
@@ -148,6 +148,16 @@ class Conversation:
         self._let_read()
         self.finishing = self._loop.create_task(self._finish(end))
         self._ended(self, self._began)
+
+    def failed(self, error: Exception) -> None:
+        """Something went wrong here: the session ends."""
+        if isinstance(error, SocketClosed):
+            self.end(gone(error.code))
+        elif isinstance(error, AccountGone):
+            self.end(TOKEN_REVOKED)
+        else:
+            report(error, _ROUTE, str(self.me.session))
+            self.end(FAULT)
 
     def pushed(self, push: Push) -> None:
         """The processor sends a message."""
@@ -221,15 +231,6 @@ class Conversation:
             if self._began:
                 self._common.endings.add([*self._acks.unfinished(), closed(self._common, self.me, end.reason)])
         await closing
-
-    def _failed(self, error: Exception) -> None:
-        if isinstance(error, SocketClosed):
-            self.end(gone(error.code))
-        elif isinstance(error, AccountGone):
-            self.end(TOKEN_REVOKED)
-        else:
-            report(error, _ROUTE, str(self.me.session))
-            self.end(FAULT)
 
     # Reading
 

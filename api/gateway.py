@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, Self
 from uuid import UUID
 
-from api.common import QUESTIONS_AT_ONCE, Common, Me
+from api.common import PAGES_AT_ONCE, QUESTIONS_AT_ONCE, Common, Me
 from api.connected import Connected
 from api.conversation import Conversation
 from api.endings import Endings
@@ -85,6 +85,7 @@ class Gateway:
             clock=clock,
             endings=self._endings,
             names=Names(),
+            pages=asyncio.Semaphore(PAGES_AT_ONCE),
             questions=asyncio.Semaphore(QUESTIONS_AT_ONCE),
         )
         self._lease = Lease(
@@ -99,11 +100,6 @@ class Gateway:
         self._working: asyncio.Task[None] | None = None
         self._finishing: set[asyncio.Task[None]] = set()
         self._draining = False
-
-    @property
-    def sockets(self) -> int:
-        """How many sockets are open."""
-        return len(self._connected)
 
     @property
     def working(self) -> asyncio.Task[None]:
@@ -187,12 +183,16 @@ class Gateway:
         one = self._connected.find(push.session_id)
         if one is None:
             self._close_unknown(push)
-        elif push.kind is PushKind.MESSAGE:
-            one.pushed(push)
-        elif push.kind is PushKind.REMARK:
-            one.mark()
-        else:
-            one.end(said_by_log(push.reason))
+            return
+        try:
+            if push.kind is PushKind.MESSAGE:
+                one.pushed(push)
+            elif push.kind is PushKind.REMARK:
+                one.mark()
+            else:
+                one.end(said_by_log(push.reason))
+        except Exception as error:  # a fault of one session is no fault of the others
+            one.failed(error)
 
     def _close_unknown(self, push: Push) -> None:
         """The processor believes in a session that is not here. Unless its end is on its way, the log must hear of it."""
@@ -212,7 +212,10 @@ class Gateway:
             await asyncio.sleep(pause)
             wall = self._common.clock()
             for number, one in enumerate(self._connected.all()):
-                one.tick(loop.time(), wall)
+                try:
+                    one.tick(loop.time(), wall)
+                except Exception as error:  # as above
+                    one.failed(error)
                 if number % _BURST == _BURST - 1:
                     await asyncio.sleep(0)
 
