@@ -65,7 +65,7 @@ class WorldLog:
         self._held[place].append(Tailed(record, partition, appended.offset, appended.at_ms))
         if topic == LIFECYCLE:
             assert isinstance(record, FactBase)
-            fact = Recorded(record, events.Place(topic, partition, appended.offset), appended.at_ms)  # type: ignore[arg-type]
+            fact = Recorded(record, events.Place(topic, partition, appended.offset), appended.at_ms)
             self.facts[partition].append(fact)
             self.encoded[partition].append(encoded)
             for see in self.seen:

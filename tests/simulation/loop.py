@@ -114,7 +114,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def unseen(self) -> list[str]:
         """Exceptions that ended a task and that nobody has asked for."""
-        ended = [task for task in self._made if task.done() and task._log_traceback]  # type: ignore[attr-defined]
+        ended = [task for task in self._made if task.done() and task._log_traceback]
         return [f"{task.get_coro()} ended with {task.exception()!r}" for task in ended]
 
     def clear(self) -> None:
@@ -140,7 +140,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise Deadlock(f"nothing can happen any more at {self.now:.3f} s")
             timer = heapq.heappop(scheduled)
             timer._scheduled = False  # type: ignore[attr-defined]
-            if timer._cancelled:  # type: ignore[attr-defined]
+            if timer._cancelled:
                 continue
             self.now = max(self.now, timer.when())
             ready.append(timer)
@@ -150,7 +150,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise Endless(f"more than {MOST_TURNS} callbacks at {self.now:.3f} s")
         for _ in range(count):
             handle = ready.popleft()
-            if handle._cancelled:  # type: ignore[attr-defined]
+            if handle._cancelled:
                 continue
             process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
             if process is None or not process.stopped:

@@ -99,7 +99,7 @@ class Edge:
             log=Wire(world.log),
             pushes=WorldTail(world.log, PUSH, partition=partition),
             reads=WorldReads(world.projection, world.names),
-            progress=WorldProgress(world.projection),  # type: ignore[arg-type]
+            progress=WorldProgress(world.projection),
             keys=WorldKeys(world.projection, world.keys),
             tokens=world,
             cursors=world.watch.cursors,
