@@ -22,6 +22,9 @@ class Connected:
         self._ended: dict[UUID, int | None] = {}
         self._revoked: dict[UUID, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._sessions)
+
     def all(self) -> list[Conversation]:
         """Everybody."""
         return list(self._sessions.values())

@@ -102,6 +102,11 @@ class Gateway:
         self._draining = False
 
     @property
+    def sockets(self) -> int:
+        """How many sessions are open here."""
+        return len(self._connected)
+
+    @property
     def working(self) -> asyncio.Task[None]:
         """Its own work; a gateway whose work has ended is of no use, so the process should end, too."""
         assert self._working is not None, "not entered"
