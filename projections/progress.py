@@ -193,8 +193,11 @@ class Progress:
             topic.wake_all()
 
     async def _look(self, connection: Connection) -> None:
+        found: dict[str, dict[int, int]] = {name: {} for name in self._topics}
+        for name, partition, next_offset in await connection.tuples(_QUERIES["all_offsets"], topics=list(found)):
+            found[name][partition] = next_offset
         for name, topic in self._topics.items():
-            topic.look(dict(await connection.tuples(_QUERIES["offsets"], topic=name)))
+            topic.look(found[name])
 
     def _hear(self, payload: str) -> None:
         name, partition, next_offset, tails = payload.split(" ")

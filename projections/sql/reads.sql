@@ -136,6 +136,10 @@ SELECT message_id, position, event_id, producer, at_ms FROM repeats WHERE messag
 -- How far each partition has been folded.
 SELECT partition, next_offset FROM offsets WHERE topic = %(topic)s;
 
+-- name: all_offsets
+-- How far each partition of these topics has been folded.
+SELECT topic, partition, next_offset FROM offsets WHERE topic = ANY (%(topics)s);
+
 -- name: held
 -- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than
 -- `small`. With it how far its partition was folded.

@@ -57,6 +57,11 @@ async def acked(person: Person, *ids: str, path: str = "/messages/ack") -> None:
     assert answer.status_code == 200, answer.text
 
 
+def timers() -> int:
+    """How many calls the event loop has been asked to make later."""
+    return sum(not call.cancelled() for call in asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]
+
+
 async def test_tells_who_sent_what_became_of_it(alice: Person, bob: Person) -> None:
     (message,) = await sent(alice, bob)
     assert await receipts(alice) == {
@@ -193,6 +198,33 @@ async def test_long_polls_end_empty_with_their_time_their_token_and_the_process(
     edge.clock.now += alice.tokens["expires_in"] - 0.05
     assert (await asyncio.wait_for(receipts(alice, wait=30), 10))["receipts"] == []
     assert not edge.service.parts.progress.watched
+
+
+async def test_who_waits_is_asked_for_by_his_own_arrivals_only(
+    edge: Edge, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs for a waiting client: each asks the projection once, whatever comes for others, and once when woken."""
+    asked: list[str] = []
+    page, told_to = edge.service.parts.reads.page, edge.service.parts.reads.receipts
+    waiters = [await edge.person(f"waiter{number}") for number in range(10)]
+    with monkeypatch.context() as spied:
+        spied.setattr("projections.reads.Reads.page", lambda _, *a, **k: asked.append("page") or page(*a, **k))
+        spied.setattr("projections.reads.Reads.receipts", lambda _, *a, **k: asked.append("told") or told_to(*a, **k))
+        before = timers()
+        polls = [asyncio.create_task(person.sync(wait=30)) for person in waiters]
+        polls += [asyncio.create_task(receipts(person, wait=30)) for person in waiters]
+        await eventually(lambda: edge.service.parts.progress.watched == len(polls))
+        await acked(bob, *await sent(alice, bob, 10))
+        assert len(told(await receipts(alice))) == 10
+        assert sorted(asked) == ["page"] * 10 + ["told"] * 11
+        assert timers() - before <= len(polls) + 5
+        (message,) = await sent(waiters[0], waiters[1])
+        await acked(waiters[1], message)
+        assert [one["id"] for one in (await polls[1])["messages"]] == [message]
+        assert told(await polls[10]) == [(message, "Delivered")]
+        assert sorted(asked) == ["page"] * 11 + ["told"] * 12
+        edge.service.parts.phase.drain()
+        await asyncio.gather(*polls)
 
 
 async def test_an_answer_waits_for_the_processor(
