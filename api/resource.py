@@ -154,8 +154,7 @@ class Resource:
         except ClientGone:
             raise
         except Exception as error:  # whatever it is, the caller gets a problem and the operator a line
-            report(error, self._route, request_id)
-            return refused(Problem("internal_error", "The service failed. Tell its operator this request_id."), request_id)
+            return refused(internal_error(error, self._route, request_id), request_id)
 
     def _unknown_method(self, method: str) -> Answer:
         if not self._rows:
@@ -186,6 +185,12 @@ async def refuse_upgrade(send: Send, problem: Problem, request_id: str) -> None:
     headers = [(b"content-type", said.media_type), (b"x-request-id", request_id.encode()), *said.headers]
     await send({"type": "websocket.http.response.start", "status": said.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": said.body})
+
+
+def internal_error(error: Exception, route: str, request_id: str) -> Problem:
+    """What a caller is told of a fault of ours; the operator gets a line."""
+    report(error, route, request_id)
+    return Problem("internal_error", "The service failed. Tell its operator this request_id.")
 
 
 def report(error: Exception, route: str, request_id: str) -> None:

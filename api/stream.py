@@ -19,7 +19,7 @@ from api.limits import Limits, address_of
 from api.models import ReceiptCursor, Strict
 from api.ports import Socket
 from api.problems import Code, Problem
-from api.resource import Edge, refuse_upgrade, report
+from api.resource import Edge, internal_error, refuse_upgrade, report
 from api.sockets import EXTENSION, Connection, Pace
 from api.tokens import Principal
 from producers.log import EventLog
@@ -132,7 +132,8 @@ class Stream:
         call = Call(scope, receive, self._edge.request_id())
         try:
             visitor = self._admitted(call)
-        except Problem as problem:
+        except Exception as error:  # a refusal, or a fault of ours
+            problem = error if isinstance(error, Problem) else internal_error(error, PATH, call.request_id)
             _count(problem.status)
             await refuse_upgrade(send, problem, call.request_id)
             return

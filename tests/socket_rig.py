@@ -54,7 +54,8 @@ class Site:
         """A client that says exactly what it is told to, after the upgrade."""
         async with Raw(self.port, **more) as raw:
             lines = [f"Authorization: Bearer {token}"] if token else []
-            assert (await raw.upgrade(*lines)).startswith(b"HTTP/1.1 101 "), raw
+            head = await raw.upgrade(*lines)
+            assert head.startswith(b"HTTP/1.1 101 "), head + await raw.reader.read()
             yield raw
 
 

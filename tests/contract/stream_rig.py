@@ -34,6 +34,9 @@ class Words:
             raise Problem(_CODES.get(token, "token_invalid"), "no")
         return Principal(USER, DEVICE, 4_000_000_000, 0)
 
+    def check(self, principal: Principal) -> None:
+        return None
+
 
 class Nobody:
     """Keeps no book of who was seen."""

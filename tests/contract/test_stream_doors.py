@@ -250,6 +250,18 @@ async def test_a_fault_of_ours_is_1011_and_a_line_without_what_was_sent(rig: Rig
     assert "secret" not in json.dumps(lines)
 
 
+async def test_a_fault_before_the_upgrade_is_500_and_a_line(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(address: str) -> None:
+        raise RuntimeError("s3cret")
+
+    monkeypatch.setattr("api.stream.address_of", fail)
+    with capture_logs() as lines:
+        status, problem, _ = await refused(rig, token="good")
+    assert (status, problem["code"]) == (500, "internal_error")
+    assert [line["request_id"] for line in lines] == [problem["request_id"]]
+    assert "s3cret" not in json.dumps([lines, problem])
+
+
 async def test_sockets_and_answers_are_counted(rig: Rig) -> None:
     def count(status: str) -> float:
         labels = {"route": "/messages/stream", "method": "GET", "status": status}
