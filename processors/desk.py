@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from processors.decisions import Outgoing, decide
+from processors.over import Over
 from processors.presence import NOBODY, Here, after, hints
 from processors.quarantine import Allowance, Fetched, quarantined
 from processors.receipts import Receipts
@@ -98,6 +99,7 @@ class Desk:
         self._allowance = allowance or Allowance()
         self._recent = recent or RecentIds()
         self._receipts = receipts or Receipts(producer)
+        self._over = Over()
         self._partitions: dict[int, _Partition] = {}
 
     @property
@@ -156,6 +158,13 @@ class Desk:
         if isinstance(fact, _ACKNOWLEDGE):
             findings.receipts += self._receipts.of(fact, recorded)
             return
+        if isinstance(fact, SessionClosed):
+            self._over.ended(fact, recorded)
+        elif isinstance(fact, SessionOpened | SessionMarked):
+            end = self._over.end_again(fact, recorded, self._producer)
+            if end is not None:
+                findings.decisions.append(Outgoing(end, recorded.place.partition))
+                return
         before = known.get(fact.recipient, NOBODY)
         findings.decisions += decide(before, recorded, self._producer)
         now = after(before, recorded)

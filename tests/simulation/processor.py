@@ -43,6 +43,7 @@ class Group:
         self.committed: dict[int, int] = {}
         self.rows: dict[UUID, PresenceRow] = {}
         self.lost_rows = 0.0
+        self.lost_some = False
         self.owner: dict[int, Worker] = {}
 
     def recovered(self, partition: int) -> Iterable[PresenceRow]:
@@ -53,6 +54,7 @@ class Group:
         """The changelog takes the rows; the last seconds of a dying process never get there."""
         for device, row in findings.rows.items():
             if self.log.chance.happens(self.lost_rows):
+                self.lost_some = True
                 continue
             if row is None:
                 self.rows.pop(device, None)

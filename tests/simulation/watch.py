@@ -264,15 +264,17 @@ class Session:
         pass
 
 
-def unfinished(states: Iterable[Recipient]) -> list[str]:
-    """With nobody there any more: what is still in flight, or still open."""
+def unfinished(states: Iterable[Recipient], unheard: frozenset[str]) -> list[str]:
+    """With nobody there any more: what is still in flight, or still open, but for the sessions of `unheard` gateways."""
     left = []
     for state in states:
-        left += [f"session {_short(one)} of {session.gateway} is still open" for one, session in state.sessions.items()]
+        open_ones = {one: session for one, session in state.sessions.items() if session.gateway not in unheard}
+        left += [f"session {_short(one)} of {session.gateway} is still open" for one, session in open_ones.items()]
         left += [
             f"message {message.position} is in flight in {[_short(one) for one in message.in_flight]}"
             for message in state.messages.values()
             if message.status is Status.DELIVERY_ATTEMPTED
+            and not message.in_flight & (state.sessions.keys() - open_ones.keys())
         ]
     return left
 

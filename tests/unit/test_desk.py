@@ -1,7 +1,7 @@
 """A run of records through the policy: what is decoded, remembered, set aside, and noted in the table."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from processors.presence import NOBODY, after
 from processors.quarantine import MAX_VALUE_BYTES, Allowance, quarantined
 from processors.recent import RecentIds
 from schemas.codec import Record, encode
-from schemas.events import DeliveryAttempted, PendingSync
+from schemas.events import DeliveryAttempted, EndReason, PendingSync, SessionClosed
 from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Header
@@ -22,6 +22,7 @@ from tests.builders import (
     LAPTOP,
     OTHER_SESSION,
     PHONE,
+    SESSION,
     T0_MS,
     attempted,
     closed,
@@ -114,6 +115,25 @@ def test_a_repeat_after_ten_minutes_is_decided_again() -> None:
     reader = Reader()
     reader.reads(stored(1, keyed=True))
     assert said(reader.reads(stored(1, keyed=True), at_ms=T0_MS + 10 * MINUTE_MS + 1)) == [PendingSync]
+
+
+@pytest.mark.parametrize("marker", [opened(), marked()])
+def test_a_marker_that_lands_after_its_gateway_ended_the_session_brings_nothing_back(marker: Record) -> None:
+    reader = Reader()
+    reader.reads(opened(OTHER_SESSION), closed(reason=EndReason.FAULT))
+    findings = reader.reads(marker)
+    (end,) = [outgoing.record for outgoing in findings.decisions]
+    assert isinstance(end, SessionClosed)
+    assert (end.session_id, end.reason) == (SESSION, EndReason.FAULT)
+    assert findings.rows == {}
+    (push,) = [outgoing.record for outgoing in reader.reads(stored()).decisions if isinstance(outgoing.record, Push)]
+    assert push.session_id == OTHER_SESSION
+
+
+def test_a_session_that_others_ended_may_come_back() -> None:
+    reader = Reader()
+    reader.reads(opened(), replace(closed(reason=EndReason.GATEWAY_LOST), producer="processor/1"))
+    assert said(reader.reads(marked(), stored())) == [DeliveryAttempted, Push]
 
 
 def test_the_same_record_read_again_is_no_repeat() -> None:
