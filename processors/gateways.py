@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -101,10 +101,18 @@ class GatewayWatch:
         if not processor.reading:
             return []
         processor.recall()
-        held = [(row, partition) for partition in processor.ledger.partitions for row in processor.desk.rows(partition)]
-        lost = self._leases.lost({row.gateway for row, _ in held}, now, ends, self._read())
-        self._closed &= {(row.session_id, row.epoch) for row, _ in held} if self._closed else set()
-        return [(row, partition) for row, partition in held if row.gateway in lost]
+        mentioned = {row.gateway for _, row in self._sessions()}
+        lost = self._leases.lost(mentioned, now, ends, self._read())
+        if not lost:
+            self._closed.clear()
+            return []
+        sessions = [(row, partition) for partition, row in self._sessions() if row.gateway in lost]
+        self._closed &= {(row.session_id, row.epoch) for row, _ in sessions}
+        return sessions
+
+    def _sessions(self) -> Iterator[tuple[int, PresenceRow]]:
+        processor = self._processor
+        return ((partition, row) for partition in processor.ledger.partitions for row in processor.desk.rows(partition))
 
     async def _ends(self) -> Reach | None:
         try:
