@@ -14,6 +14,7 @@ from api.seen import LastSeen
 from api.tokens import Principal
 from projections.errors import DatabaseUnavailable
 from tests.builders import ALICE, LAPTOP, PHONE, an_id
+from tests.eventually import eventually
 
 aio = pytest.mark.anyio
 
@@ -154,3 +155,24 @@ async def test_what_is_noted_during_a_write_is_written_by_the_next() -> None:
     seen.note(PHONE)
     await seen.write()
     assert [call[PHONE] for call in accounts.calls] == [clock.now - 1, clock.now]
+
+
+@aio
+async def test_notes_are_written_once_in_a_while_and_at_the_end(monkeypatch: Any) -> None:
+    monkeypatch.setattr("api.seen.EVERY_SECONDS", 0.01)
+    accounts = Written()
+    async with LastSeen(accounts, Clock()) as seen:  # type: ignore[arg-type]
+        seen.note(PHONE)
+        await eventually(lambda: accounts.calls)
+        monkeypatch.setattr("api.seen.EVERY_SECONDS", 60.0)
+        seen.note(LAPTOP)
+    assert {device for call in accounts.calls for device in call} == {PHONE, LAPTOP}
+
+
+@aio
+async def test_leaving_does_not_fail_while_postgresql_is_away() -> None:
+    accounts = Written()
+    accounts.away = True
+    async with LastSeen(accounts, Clock()) as seen:  # type: ignore[arg-type]
+        seen.note(PHONE)
+    assert seen.noted(PHONE) is not None
