@@ -91,6 +91,11 @@ class FakeSocket:
         return [frame for frame in self.frames if frame["type"] == kind]
 
     @property
+    def unread(self) -> int:
+        """Frames of the client that the gateway has not taken."""
+        return self._inbound.qsize()
+
+    @property
     def is_open(self) -> bool:
         return self.closed is None
 

@@ -224,6 +224,22 @@ async def test_a_client_that_acknowledges_without_a_log_and_goes_is_heard_later(
 
 
 @on_a_gateway
+async def test_more_than_may_wait_stays_with_the_client_until_the_log_is_back(world: World) -> None:
+    await world.store(1)
+    socket = await world.connected()
+    world.log.away = True
+    for n in range(700):
+        socket.say(type="ack", n=n, ids=ids(1))
+    await asyncio.sleep(100)
+    assert socket.unread > 100
+    assert socket.is_open
+    world.log.away = False
+    await until(lambda: len(socket.of("acked")) == 700)
+    assert [frame["n"] for frame in socket.of("acked")] == list(range(700))
+    assert sum(len(frame["acknowledged"]) for frame in socket.of("acked")) == 1
+
+
+@on_a_gateway
 async def test_a_flood_of_questions_about_foreign_ids_ends_the_session(world: World) -> None:
     socket = await world.connected()
     for n in range(300):
@@ -515,7 +531,7 @@ async def test_a_client_that_takes_no_answers_is_not_heard_any_more(world: World
     for n in range(500):
         socket.say(type="ping", n=n)
     await asyncio.sleep(10)
-    assert socket._inbound.qsize() > 400
+    assert socket.unread > 400
 
 
 # Receipts
