@@ -45,7 +45,10 @@ class Listener:
     device: Device
     at: Callable[[], str] | None = None
     visits: list[Visit] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
+    unconfirmed: set[str] = field(default_factory=set)
+    """What came in this session, and the log has no acknowledgement of as far as this client was told."""
     errors: list[Frame] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
     connected: bool = False
@@ -104,15 +107,19 @@ class Listener:
         match frame["type"]:
             case "ready":
                 self.visits.append(Visit(frame["session"], frozenset(self.told)))
+                self.unconfirmed.clear()  # what the log has not comes again
                 self.connected = True
             case "message":
                 self.visits[-1].came.append(frame)
                 self._pending.append(frame["id"])
+                self.seen.add(frame["id"])
+                self.unconfirmed.add(frame["id"])
             case "caught_up":
                 self.visits[-1].caught_up.append(len(self.visits[-1].came))
             case "acked":
                 assert frame["unknown"] == [], frame
                 self.confirmed.update(frame["acknowledged"], frame["already"])
+                self.unconfirmed.difference_update(frame["acknowledged"], frame["already"])
             case "receipt":
                 self.visits[-1].receipts.append(frame)
             case "error":
@@ -161,7 +168,9 @@ class Crowd:
 
     def all_there(self, within: float = 60.0) -> None:
         """Wait until everybody is connected and has its mailbox."""
-        soon(lambda: self._failure or self.absent() == [], within, f"all are there but {self.absent()[:3]}")
+        soon(lambda: self._failure or self.absent() == [], within, "all are there")
+        if self._failure is not None:
+            raise self._failure
 
     def absent(self) -> list[str]:
         """Who is not there."""
@@ -172,14 +181,22 @@ class Crowd:
         wanted = {name: set(ids) for name, ids in wanted.items()}
 
         def missing() -> list[str]:
-            return [
-                f"{one.device.name}: {len(wanted.get(one.device.name, set()) - one.confirmed)} of {len(one.came)}"
-                for one in self.listeners
-                if not wanted.get(one.device.name, set()) <= one.confirmed
-            ]
+            lacks = []
+            for one in self.listeners:
+                mine = wanted.get(one.device.name, set())
+                absent, told = len(mine - one.seen), len(mine & one.unconfirmed)
+                if absent or told:
+                    lacks.append(f"{one.device.name}: {absent} have not come, {told} are not confirmed")
+            return lacks
 
-        soon(lambda: self._failure or missing() == [], within, "everything has come to everybody and is acknowledged")
-        assert missing() == []
+        def complete() -> bool:
+            lacks = missing()
+            assert not lacks or self._failure, lacks[:5]
+            return True
+
+        soon(complete, within, "everything has come to everybody and is acknowledged")
+        if self._failure is not None:
+            raise self._failure
 
     def assert_nobody_left(self) -> None:
         """No session ended."""
