@@ -15,7 +15,7 @@ from api.processed import Processed
 from producers.log import EventLog, LogUnavailable
 from projections.errors import ProjectionBehind
 from projections.progress import Progress
-from schemas.topics import RECEIPTS
+from schemas.topics import LIFECYCLE, RECEIPTS
 
 PATIENCE_SECONDS: Final = 5.0
 """A read waits at most this long for the projection, the question to the log included."""
@@ -105,13 +105,16 @@ class ReceiptFreshness:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
         try:
-            async with asyncio.timeout_at(deadline):
-                decided = await self._log.ends()
-                await self._processed.reached(decided, max(0.0, deadline - loop.time()))
-                end = (await self._log.ends(RECEIPTS))[partition]
-                await self._progress.reached(partition, end, max(0.0, deadline - loop.time()), RECEIPTS)
-        except LogUnavailable as error:
+            decided = await self._ends(LIFECYCLE, deadline)
+            await self._processed.reached(decided, deadline - loop.time())
+            end = (await self._ends(RECEIPTS, deadline))[partition]
+            await self._progress.reached(partition, end, deadline - loop.time(), RECEIPTS)
+        except (LogUnavailable, TimeoutError) as error:
             raise log_silent() from error
-        except (ProjectionBehind, TimeoutError) as error:
+        except ProjectionBehind as error:
             raise projection_behind() from error
         return {partition: end}
+
+    async def _ends(self, topic: str, deadline: float) -> Mapping[int, int]:
+        async with asyncio.timeout_at(deadline):
+            return await self._log.ends(topic)

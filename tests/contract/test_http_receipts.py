@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from argon2.profiles import CHEAPEST
 
+from producers.log import LogUnavailable
 from producers.memory import MemoryLog
 from projections.folds import TOLD
 from schemas.partitions import partition_for
@@ -32,7 +33,7 @@ async def processor() -> AsyncIterator[MemoryProcessor]:
 async def edge(database_url: str, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
     """One with a processor."""
     monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
-    async with running(database_url, log=processor.log, committed=processor.committed) as made:
+    async with running(database_url, log=processor.log, committed=lambda: processor.committed()) as made:
         made.fold.start()
         yield made
 
@@ -276,6 +277,19 @@ async def test_a_projection_that_went_back_gives_no_short_answer(
 
 async def test_without_the_log_it_is_503(edge: Edge, alice: Person) -> None:
     edge.log.away = True
+    answer = await alice.get("/receipts")
+    assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
+
+
+async def test_a_log_that_does_not_say_how_far_the_processors_are_is_503(
+    edge: Edge, processor: MemoryProcessor, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent() -> dict[int, int]:
+        raise LogUnavailable("rejected", "away")
+
+    monkeypatch.setattr("api.freshness.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(processor, "committed", silent)
+    await edge.person("alice", "laptop")
     answer = await alice.get("/receipts")
     assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
 
