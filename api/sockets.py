@@ -37,6 +37,7 @@ SEND_BUFFER_BYTES: Final = 262_144
 """What the kernel keeps for a peer that does not read; by itself it would take up to 4 MB."""
 
 _SLICE: Final = 4096
+_TURNS: Final = 16
 _UNPARSED: Final = 65_536
 _FRAGMENTS: Final = 1024
 PINGS: Final = 100
@@ -88,6 +89,7 @@ class Connection(WebSocketsSansIOProtocol):
         self._gone = asyncio.Event()
         self._force: TimerHandle | None = None
         self._pings = Pace(PINGS, PINGS_SECONDS)
+        self._turns = 0
         self._written = 0
         self._taken = 0
         self._taken_at = self.heard
@@ -96,7 +98,10 @@ class Connection(WebSocketsSansIOProtocol):
 
     async def receive_text(self) -> bytes:
         """The next text message, in UTF-8. Raises `BadFrame` for what is none, and `SocketClosed` at the end; what came
-        before the end is given first, except where we closed."""
+        before the end is given first, except where we closed. One who sends many at once does not keep others waiting."""
+        self._turns += 1
+        if self._turns % _TURNS == 0:
+            await asyncio.sleep(0)
         while True:
             self._parse()
             if self._received:
