@@ -374,8 +374,8 @@ def _attempts(rows: Rows, message: Message) -> Iterable[Attempt]:
 
 
 def _result(rows: Rows, message: Message, device_id: UUID, session_id: UUID) -> str:
-    """What came of a push: the first thing that happened to it in the log. It may stand before the decision, which it overtook
-    on its way there."""
+    """What came of a push: the first thing that happened to it in the log. It may stand before the decision, which it
+    overtook on its way there."""
     stored = rows.stored.position
     outcomes = [(end.position, end.reason) for end in rows.ends if end.session_id == session_id]
     outcomes += [(row.position, row.reason or "") for row in rows.decisions if row.pending and row.session_id == session_id]
