@@ -130,6 +130,8 @@ class FoldReads:
         counted: bool = True,
     ) -> Page:
         await self._look()
+        markers = [at for at, one in enumerate(self._log.records(0)) if isinstance(one.fact, SessionOpened | SessionMarked)]
+        assert floors[0] > markers[0], "asked of a projection that need not have the session's marker"
         above = [message for message in self._state().mailbox(device) if message.position > after]
         rows = [self._row(message) for message in above[:limit]]
         return Page(rows=rows, has_more=len(above) > len(rows), pending=0)
@@ -270,14 +272,16 @@ class World:
         await self.push(number, position, before)
         return position
 
-    async def order(self, kind: PushKind, *, epoch: int | None = None, session: UUID | None = None, **more: Any) -> None:
+    async def order(
+        self, kind: PushKind, *, epoch: int | None = None, session: UUID | None = None, gateway: str = NAME, **more: Any
+    ) -> None:
         """What a processor tells the gateway about the latest session, or another one."""
         opened = self.all(SessionOpened)[-1]
         order = Push(
             event_id=an_id("push", 1),
             producer="processor/1",
             kind=kind,
-            gateway=NAME,
+            gateway=gateway,
             recipient=BOB,
             session_id=session or opened.session_id,
             device_id=opened.device_id,

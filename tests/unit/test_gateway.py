@@ -310,6 +310,24 @@ async def test_a_client_that_waits_for_an_answer_is_not_overdue_while_the_log_is
 
 
 @on_a_gateway
+async def test_nor_while_the_log_takes_nothing_but_says_where_it_ends(world: World) -> None:
+    await world.store(1)
+    await world.store(2)
+    socket = await world.connected()
+    append = world.log.append
+
+    async def refuse(record, *, partition=None):  # type: ignore[no-untyped-def]
+        if isinstance(record, MessagesDelivered):
+            raise LogUnavailable("rejected", "full")
+        return await append(record, partition=partition)
+
+    world.log.append = refuse  # type: ignore[method-assign]
+    socket.say(type="ack", n=1, ids=ids(1))
+    await asyncio.sleep(60)
+    assert socket.is_open
+
+
+@on_a_gateway
 async def test_nobody_is_judged_while_nobody_can_tell(world: World) -> None:
     await world.store(1)
     socket = await world.connected()
@@ -427,6 +445,16 @@ async def test_an_order_for_a_session_that_is_not_here_is_answered_by_its_end(wo
 
 
 @on_a_gateway
+async def test_orders_for_another_gateway_are_not_ours(world: World) -> None:
+    socket = await world.connected()
+    await world.order(PushKind.REMARK, session=an_id("sess", 77), gateway="gateway/2")
+    await world.order(PushKind.CLOSE, gateway="gateway/2")
+    await asyncio.sleep(1)
+    assert socket.is_open
+    assert world.ends() == []
+
+
+@on_a_gateway
 async def test_orders_from_before_an_end_are_no_news(world: World) -> None:
     socket = await world.connected()
     socket.breaks(SocketClosed(1000))
@@ -474,6 +502,8 @@ async def test_without_a_log_no_session_begins(world: World) -> None:
     world.log.away = False
     assert socket.closed == (1011, "log_unavailable")
     assert socket.frames == []
+    await asyncio.sleep(10)
+    assert world.ends() == []
 
 
 @on_a_gateway
