@@ -37,6 +37,7 @@ class Projection:
         self.slowness = FOLD_SECONDS
         self.moved = Bell()
         self.listeners: list[Callable[[int, int], None]] = []
+        self.told: list[Callable[[], None]] = []
         self.sealed: dict[UUID, bytes] = {}
         self.receipts: list[list[Receipt]] = [[] for _ in log.facts]
         self._applied = [0] * len(log.facts)
@@ -85,7 +86,10 @@ class Projection:
             self._states[fact.recipient] = evolve(self.state(fact.recipient), recorded)
         self._applied[partition] = end
         held = self.log.held(RECEIPTS, partition)
-        self.receipts[partition] += [tailed.record for tailed in held[len(self.receipts[partition]) :]]  # type: ignore[misc]
+        if len(held) > len(self.receipts[partition]):
+            self.receipts[partition] += [tailed.record for tailed in held[len(self.receipts[partition]) :]]  # type: ignore[misc]
+            for told in self.told:
+                told()
         for listener in self.listeners:
             listener(partition, end)
         self.moved.ring()
@@ -230,14 +234,14 @@ class WorldReceipts:
     def watch(self, user: UUID, wake: Callable[[], None]) -> Iterator[None]:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
 
-        def heard(partition: int, end: int) -> None:
+        def heard() -> None:
             loop.call_soon(wake, context=context)
 
-        self._projection.listeners.append(heard)
+        self._projection.told.append(heard)
         try:
             yield
         finally:
-            self._projection.listeners.remove(heard)
+            self._projection.told.remove(heard)
 
     def _all(self, user: UUID, above: int) -> Iterator[tuple[int, ReceiptFrame]]:
         seen: set[tuple[UUID, Outcome]] = set()

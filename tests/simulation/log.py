@@ -15,7 +15,7 @@ from producers.lanes import Answer, Place
 from producers.log import DEADLINE_SECONDS, Appended, LogUnavailable
 from producers.tail import Tailed
 from schemas import events
-from schemas.codec import Encoded, Record, decode
+from schemas.codec import Encoded, Record
 from schemas.events import FactBase, Recorded
 from schemas.topics import LIFECYCLE, TOPICS
 from tests.simulation.chance import Bell, Chance, Outage, now_ms
@@ -57,10 +57,9 @@ class WorldLog:
         """The offset after the last record."""
         return len(self._held[topic, partition])
 
-    def land(self, place: Place, encoded: Encoded) -> Appended:
+    def land(self, place: Place, encoded: Encoded, record: Record) -> Appended:
         """A record is in the log."""
         topic, partition = place
-        record = decode(encoded.value)
         appended = Appended(topic, partition, self.end(topic, partition), now_ms())
         self._held[place].append(Tailed(record, partition, appended.offset, appended.at_ms))
         if topic == LIFECYCLE:
@@ -106,8 +105,8 @@ class Wire:
 
     async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Answer]:
         wanted = partitions if partitions is not None else (None,) * len(records)
-        addressed = [address(record, at, self._log.counts) for record, at in zip(records, wanted, strict=True)]
-        answers = [self._send(place, encoded) for place, encoded in addressed]
+        addressed = [(address(record, at, self._log.counts), record) for record, at in zip(records, wanted, strict=True)]
+        answers = [self._send(*place, record) for place, record in addressed]
         return [await answer for answer in answers]
 
     async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
@@ -118,46 +117,58 @@ class Wire:
             raise LogUnavailable("rejected", "the log is away")
         return {partition: self._log.end(topic, partition) for partition in range(self._log.counts[topic])}
 
-    def _send(self, place: Place, encoded: Encoded) -> "asyncio.Future[Answer]":
+    def _send(self, place: Place, encoded: Encoded, record: Record) -> "asyncio.Future[Answer]":
         log, loop = self._log, asyncio.get_running_loop()
-        now, answer = loop.time(), loop.create_future()
+        now = loop.time()
+        sending = _Sending(place, encoded, record, loop.create_future(), now + DEADLINE_SECONDS)
         if self._faulty and log.chance.happens(log.faults.rejected):
-            outside(log.chance.delay(0.5), _answer, answer, LogUnavailable("rejected", "seeded"))
-            return answer
-        self._arrive_at(now + log.chance.delay(APPEND_SECONDS), place, encoded, answer, now + DEADLINE_SECONDS)
-        return answer
+            outside(log.chance.delay(0.5), sending.answered, LogUnavailable("rejected", "seeded"))
+        else:
+            self._arrive_at(now + log.chance.delay(APPEND_SECONDS), sending)
+        return sending.answer
 
-    def _arrive_at(
-        self, when: float, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", deadline: float
-    ) -> None:
+    def _arrive_at(self, when: float, sending: "_Sending") -> None:
         """Records of a partition arrive one after the other."""
-        when = self._latest[place] = max(when, self._latest[place] + _ORDER)
-        left = when - asyncio.get_running_loop().time()
-        outside(left, self._arrive, place, encoded, answer, deadline)
+        when = self._latest[sending.place] = max(when, self._latest[sending.place] + _ORDER)
+        outside(when - asyncio.get_running_loop().time(), self._arrive, sending)
 
-    def _arrive(self, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", deadline: float) -> None:
+    def _arrive(self, sending: "_Sending") -> None:
         log, chance = self._log, self._log.chance
-        patience = deadline - asyncio.get_running_loop().time()
+        patience = sending.deadline - asyncio.get_running_loop().time()
         if log.outage.now:
             if log.outage.left < patience - 0.5 and chance.happens(0.8):
-                self._arrive_at(log.outage.until + chance.delay(0.05), place, encoded, answer, deadline)
+                self._arrive_at(log.outage.until + chance.delay(0.05), sending)
             elif chance.happens(0.5):
-                outside(max(0.0, patience), _answer, answer, LogUnavailable("rejected", "the log is away"))
+                outside(max(0.0, patience), sending.answered, LogUnavailable("rejected", "the log is away"))
             else:
-                self._unknown(place, encoded, answer, patience, log.outage.left)
+                self._unknown(sending, patience, log.outage.left)
         elif self._faulty and chance.happens(log.faults.unknown):
-            self._unknown(place, encoded, answer, patience, 0.0)
+            self._unknown(sending, patience, 0.0)
         else:
-            outside(chance.delay(APPEND_SECONDS), _answer, answer, log.land(place, encoded))
+            appended = log.land(sending.place, sending.encoded, sending.record)
+            outside(chance.delay(APPEND_SECONDS), sending.answered, appended)
 
-    def _unknown(
-        self, place: Place, encoded: Encoded, answer: "asyncio.Future[Answer]", patience: float, away: float
-    ) -> None:
+    def _unknown(self, sending: "_Sending", patience: float, away: float) -> None:
         """No answer comes: the record has landed, or will some day, or is lost."""
         log, chance = self._log, self._log.chance
         if chance.happens(0.6):
-            outside(away + chance.delay(2.0), log.land, place, encoded)
-        outside(max(0.0, patience), _answer, answer, LogUnavailable("unknown", "seeded"))
+            outside(away + chance.delay(2.0), log.land, sending.place, sending.encoded, sending.record)
+        outside(max(0.0, patience), sending.answered, LogUnavailable("unknown", "seeded"))
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A record on its way."""
+
+    place: Place
+    encoded: Encoded
+    record: Record
+    answer: "asyncio.Future[Answer]"
+    deadline: float
+
+    def answered(self, answer: Answer) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 class WorldTail:
@@ -209,8 +220,3 @@ class WorldTail:
             self._reached[partition] = offset + len(some)
             taken += some
         return taken
-
-
-def _answer(future: "asyncio.Future[Answer]", answer: Answer) -> None:
-    if not future.done():
-        future.set_result(answer)

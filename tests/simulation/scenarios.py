@@ -87,7 +87,7 @@ async def broker_away(world: World) -> None:
         await asyncio.sleep(BROKER_SECONDS)
     else:
         for _ in range(3):
-            world.log.outage.begin(world.chance.delay(6.0))
+            world.log.outage.begin(min(90.0, world.chance.delay(6.0)))
             await asyncio.sleep(4 * world.chance.random())
         await world.log.outage.over()
     await asyncio.sleep(2)

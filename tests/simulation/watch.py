@@ -156,13 +156,15 @@ class Session:
         self.unacknowledged: dict[UUID, int] = {}
         self.caught_up = False
         self.asked: dict[int, list[UUID]] = {}
+        self._told = -1
+        self._receipts: set[tuple[UUID, str]] = set()
         self._frames: dict[str, Callable[[dict[str, Any]], None]] = {
             "ready": self._ready,
             "message": self._message,
             "caught_up": self._caught_up,
             "acked": self._acked,
             "pong": self._other,
-            "receipt": self._other,
+            "receipt": self._receipt,
             "authenticated": self._other,
         }
         view.sessions.append(self)
@@ -259,6 +261,15 @@ class Session:
                 self._no("acknowledges another's message", one)
             if self.watch.stored[one] in self.view.owed:
                 self._no("acknowledges what the log does not have", one)
+
+    def _receipt(self, said: dict[str, Any]) -> None:
+        message_id, status = UUID(said["message_id"]), said["status"]
+        if self.watch.sent[message_id].sender != self.view.user or message_id not in self.watch.delivered:
+            self._no("tells what is not so, or not to him", said)
+        if int(said["cursor"]) <= self._told or (message_id, status) in self._receipts:
+            self._no("tells a receipt again", said)
+        self._told = int(said["cursor"])
+        self._receipts.add((message_id, status))
 
     def _other(self, said: dict[str, Any]) -> None:
         pass

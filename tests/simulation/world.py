@@ -283,15 +283,16 @@ class World:
     # Facts
 
     def message(self, user: UUID) -> MessageStored:
-        """A new message to this user."""
+        """A new message to this user, often from another one, or from himself."""
         message_id, number = self.new_id(), self._ids
+        sender = self.chance.choice(self.users) if self.chance.happens(0.3) else SENDER
         body = f"{number}:" + "x" * self.chance.randint(0, self.shape.body_bytes)
-        sealed = seal(self.keys[user], message_id, SENDER, user, content_of(TEXT, "text/plain", body.encode()))
-        self.watch.expect(message_id, user, SENDER, body, len(sealed))
+        sealed = seal(self.keys[user], message_id, sender, user, content_of(TEXT, "text/plain", body.encode()))
+        self.watch.expect(message_id, user, sender, body, len(sealed))
         return MessageStored(
             **self._common(user),
             message_id=message_id,
-            sender=SENDER,
+            sender=sender,
             sender_device=SENDERS_DEVICE,
             created_at_ms=now_ms(),
             keyed=False,
@@ -316,7 +317,7 @@ class World:
                 return
 
     def _land(self, fact: Fact) -> None:
-        self.log.land(*address(fact, None, self.log.counts))
+        self.log.land(*address(fact, None, self.log.counts), fact)
 
     def _common(self, user: UUID) -> dict[str, Any]:
         return {"event_id": self.new_id(), "producer": "api/1", "recipient": user}
