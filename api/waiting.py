@@ -30,18 +30,21 @@ async def awaited(
             while True:
                 seen = await look()
                 left = deadline - loop.time()
-                if found(seen) or left <= 0 or any(end.done() for end in ends):
+                if found(seen) or left <= 0:
                     return seen
-                await _first_of(asyncio.create_task(arrival.wait(left)), ends)
+                woken = await _came_first(asyncio.create_task(arrival.wait(left)), ends)
                 call.check(call.principal)
+                if not woken:
+                    return seen
     finally:
         for end in ends:
             end.cancel()
 
 
-async def _first_of(task: asyncio.Task[bool], others: set[asyncio.Task[Any]]) -> None:
-    """Wait until one is done; the first is given up otherwise."""
+async def _came_first(task: asyncio.Task[bool], others: set[asyncio.Task[Any]]) -> bool:
+    """Wait until one is done; whether it is the first, and true. The first is given up otherwise."""
     try:
         await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+        return task.done() and task.result()
     finally:
         task.cancel()

@@ -226,6 +226,7 @@ async def test_who_waits_is_asked_for_by_his_own_arrivals_only(
         assert sorted(asked) == ["page"] * 11 + ["told"] * 12
         edge.service.parts.phase.drain()
         await asyncio.gather(*polls)
+        assert len(asked) == 23, "an end is no reason to look again"
 
 
 async def test_an_answer_waits_for_the_processor(
