@@ -181,6 +181,7 @@ async def test_the_peers_code_is_known(rig: Rig, said: bytes) -> None:
 
 @pytest.mark.parametrize("how", ["fin", "reset"])
 async def test_a_connection_that_just_ends_is_1006(rig: Rig, how: str) -> None:
+    rig.gateway.play = reading
     async with rig.site.raw(token="good") as raw:
         raw.writer.write(frame(TEXT, PING_FRAME) * 50 + frame(TEXT, PING_FRAME)[:5])
         if how == "fin":
