@@ -29,7 +29,3 @@ class Names:
             names[row.sender] = row.sender_name
         while len(names) > self._remembered:
             del names[next(iter(names))]
-
-    def forget(self, user: UUID) -> None:
-        """The account is erased: the mailbox tells it anew."""
-        self._names.pop(user, None)
