@@ -7,13 +7,16 @@ import json
 import logging
 import struct
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from api.frames import SocketClosed
 from api.sockets import PINGS, Connection
 from api.stream import CHATTER
+from schemas.metrics import REGISTRY
 from tests.contract.stream_rig import Rig, Socket, streaming
 from tests.eventually import eventually
 from tests.socket_rig import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, close_of, frame
@@ -397,3 +400,35 @@ async def test_nothing_that_is_sent_is_logged(rig: Rig, caplog: pytest.LogCaptur
                 raw.say(CLOSE, b"\x0f\xa1s3cret")
                 assert await raw.ended()
     assert "s3cret" not in caplog.text
+
+
+def anything(random: Random) -> bytes:
+    """Something that is almost a frame, or not at all."""
+    size = random.choice((0, 1, 2, 125, 126, 300))
+    match random.randrange(5):
+        case 0:
+            return random.randbytes(size)
+        case 1:
+            return frame(TEXT, random.choice((b"{", b"null", b'{"type":"ack","n":', b"\xf0\x9f", b"[" * 5000, PING_FRAME)))
+        case 2:
+            return frame(random.randrange(16), random.randbytes(size), fin=random.random() < 0.7)
+        case 3:
+            return frame(random.choice((PING, PONG, CLOSE)), random.randbytes(size % 126))
+        case _:
+            return frame(TEXT, PING_FRAME, fin=False) + frame(CONT, b"", fin=random.random() < 0.5)
+
+
+async def test_whatever_is_sent_it_ends_and_nobody_else_notices(rig: Rig) -> None:
+    with capture_logs() as lines:
+        for seed in range(100):
+            random = Random(seed)
+            async with rig.site.raw(token="good") as raw:
+                for _ in range(random.randrange(1, 30)):
+                    raw.writer.write(anything(random))
+                raw.writer.write_eof()
+                assert await asyncio.wait_for(raw.ended(), 20), seed
+        await eventually(lambda: REGISTRY.get_sample_value("restante_sockets") == 0)
+        async with rig.site.client(token="good") as client:
+            await client.send(PING_FRAME.decode())
+            assert json.loads(await client.recv())["type"] == "pong"
+    assert lines == []
