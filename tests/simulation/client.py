@@ -63,14 +63,17 @@ def draw(chance: Chance, wildness: float) -> Plan:
         pace=chance.choice((0.0, 0.0005, 0.005)),
     )
     if chance.happens(wildness):
-        plan.acks = chance.choice((*Acks, Acks.PROMPTLY, Acks.PROMPTLY))
+        plan.acks = chance.choice((*Acks, Acks.PROMPTLY, Acks.NEVER))
         plan.end = chance.choice(tuple(End))
         plan.frames = chance.choice((0, 1, 2, 5, 20))
+        plan.pace = chance.choice((plan.pace, plan.pace, 0.5))
+        if plan.acks is Acks.NEVER and chance.happens(0.5):
+            plan.end = End.STAYS
     return plan
 
 
 class Connection:
-    """A client at work on one link. `left` is what it has acknowledged and not heard of."""
+    """A client at work on one link. `left` is what it has acknowledged and not heard of; `first` is when mail first came."""
 
     def __init__(
         self, link: Link, plan: Plan, chance: Chance, by_http: Callable[[list[UUID]], Awaitable[None]], slowly: float
@@ -79,6 +82,7 @@ class Connection:
         self.plan = plan
         self.code: int | None = None
         self.messages = 0
+        self.first: float | None = None
         self.left: dict[int, list[UUID]] = {}
         self._chance = chance
         self._by_http = by_http
@@ -127,6 +131,7 @@ class Connection:
                 self.code = said["code"]
             case "message":
                 self.messages += 1
+                self.first = self.first or asyncio.get_running_loop().time()
                 self._had.append(UUID(said["id"]))
                 self._more.ring()
             case "acked":

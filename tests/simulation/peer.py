@@ -34,7 +34,9 @@ class Link:
         self._ending: int | None = None
         self._over_for_client: int | None = None
         self._latest = 0.0
-        self._moved = Bell()
+        self._for_server = Bell()
+        self._for_client = Bell()
+        self._room = Bell()
 
     # The server's side
 
@@ -44,7 +46,7 @@ class Link:
                 self._gone = self._ending
             if self._gone is not None:
                 raise SocketClosed(self._gone)
-            await self._moved.wait()
+            await self._for_server.wait()
         return decode(self._inbound.popleft())
 
     async def send(self, frame: bytes) -> None:
@@ -57,11 +59,11 @@ class Link:
         self._sizes.append(len(frame))
         self._waiting_bytes += len(frame)
         self.most_waiting = max(self.most_waiting, self._waiting_bytes)
-        self._moved.ring()
+        self._for_client.ring()
         while self._waiting_bytes > CAPACITY:
             if self._gone is not None or self._ending == ABNORMAL:
                 raise SocketClosed(self._gone or ABNORMAL)
-            await self._moved.wait()
+            await self._room.wait()
         await asyncio.sleep(0)
 
     async def close(self, code: int, reason: str) -> None:
@@ -71,14 +73,15 @@ class Link:
         if self._gone is None:
             self._outbound.append({"type": "close", "code": code, "reason": reason})
             self._sizes.append(0)
-            self._moved.ring()
+            self._for_client.ring()
             deadline = _now() + CLOSE_SECONDS
             while self._outbound and not self.deaf and _now() < deadline:
                 await asyncio.sleep(0.05)
             if self.deaf:
                 await asyncio.sleep(CLOSE_SECONDS)
         self._gone = code if self._gone is None else self._gone
-        self._moved.ring()
+        self._for_server.ring()
+        self._room.ring()
 
     def ping(self) -> None:
         if not self.deaf and self._gone is None:
@@ -109,11 +112,11 @@ class Link:
         while not self._outbound:
             if self._over_for_client is not None:
                 return {"type": "close", "code": self._over_for_client, "reason": ""}
-            await self._moved.wait()
+            await self._for_client.wait()
         said = self._outbound.popleft()
         self._waiting_bytes -= self._sizes.popleft()
         self.stuck_since = _now() if self._outbound else None
-        self._moved.ring()
+        self._room.ring()
         return said
 
     def _travel(self, arrive: Any, what: object) -> None:
@@ -124,14 +127,16 @@ class Link:
         if self._ending is None:
             self.heard = _now()
             arrive(what)
-            self._moved.ring()
+            self._for_server.ring()
 
     def _end(self, code: int) -> None:
         self._ending = code
+        self._room.ring()
+        self._for_client.ring()
 
     def _died(self) -> None:
         self._over_for_client = ABNORMAL
-        self._moved.ring()
+        self._for_client.ring()
 
 
 def _now() -> float:

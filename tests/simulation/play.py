@@ -24,7 +24,8 @@ FEW: Final = 3
 class Scenario:
     """What happens. `shape` is drawn for each run; `storm` is the scenario's faults, over when it returns; meanwhile a few
     messages are sent about each `gap` seconds, `messages` times. `codes` are the close codes that a client who behaves may
-    see (None: any), `weight` is its share of the runs."""
+    see (None: any), `weight` is its share of the runs. `punctual`: nothing but clients goes wrong, so that who never
+    acknowledges is closed in time."""
 
     name: str
     storm: Callable[[World], Awaitable[None]]
@@ -33,6 +34,7 @@ class Scenario:
     gap: float = 0.1
     codes: frozenset[int] | None = frozenset({1000, 1006, 4409})
     weight: float = 1.0
+    punctual: bool = False
 
 
 class Failed(AssertionError):
@@ -72,6 +74,7 @@ async def _play(scenario: Scenario, world: World) -> None:
 
 
 async def _storm(scenario: Scenario, world: World) -> None:
+    world.punctual = scenario.punctual
     for device in world.devices:
         world.background(device.live())
     sending = world.background(_send(world, scenario.messages, scenario.gap))
@@ -97,6 +100,7 @@ async def _calm(scenario: Scenario, world: World) -> None:
     for device in world.devices:
         device.away = False
         for connection in device.connections:
+            world.check_deadline(connection, connection.plan)
             connection.calm_down()
     await _until(world, CALM_SECONDS, lambda: _owed(world), "is still owed")
     for user in world.users:
@@ -122,6 +126,8 @@ async def _nobody(world: World) -> None:
                 connection.link.hang_up(world.chance.choice((1000, 1006)))
     for user in world.users:
         await world.send(user)
+    if world.chance.happens(0.25):
+        world.chance.choice(world.edges).kill()
     await _until(world, END_SECONDS, lambda: _in_flight(world), "with nobody there")
 
 

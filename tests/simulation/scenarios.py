@@ -28,6 +28,7 @@ def small(random: Random) -> Shape:
         gateways=random.choice((1, 2)),
         backlog=random.choice((0, 0, 2, 8)),
         wildness=random.choice((0.0, 0.3, 0.6)),
+        twice=random.choice((0.0, 0.0, 0.02, 0.1)),
         options=options(window=random.choice((1, 5, 40)), window_bytes=random.choice((1600, 4096, 1 << 20))),
     )
 
@@ -323,7 +324,7 @@ async def _wait(came: asyncio.Event) -> None:
 def _all() -> list[Scenario]:
     return [
         Scenario(name="connect", storm=nothing, shape=with_backlog, messages=12, weight=1.5),
-        Scenario(name="clients", storm=clients, shape=small, weight=2),
+        Scenario(name="clients", storm=clients, shape=small, weight=2, punctual=True),
         Scenario(name="slow_reads", storm=slow_reads, shape=small),
         Scenario(name="broker_away", storm=broker_away, shape=steady),
         Scenario(name="shaky_log", storm=shaky_log, shape=small, codes=BROKEN),
@@ -332,7 +333,7 @@ def _all() -> list[Scenario]:
         Scenario(name="workers_die", storm=workers_die, shape=small, weight=2),
         Scenario(name="rebalance", storm=rebalance, shape=steady),
         Scenario(name="zombies", storm=zombies, shape=small, weight=2),
-        Scenario(name="crowd", storm=crowd, shape=steady, messages=30),
+        Scenario(name="crowd", storm=crowd, shape=steady, messages=20, weight=0.5),
         Scenario(name="late_row", storm=late_row, shape=single, messages=2, weight=0.5),
         Scenario(name="table_emptied", storm=table_emptied, shape=steady),
         Scenario(name="edges_die", storm=edges_die, shape=small, weight=1.5),

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from api.deadline import Deadline
 from api.net import Net
 from api.session import Session
 from processors.presence import Here, hints
@@ -57,3 +58,23 @@ def test_without_the_net_sessions_are_forgotten() -> None:
 
     with patch.object(Net, "run", never):
         fails_within("table_emptied", "is still owed")
+
+
+def test_without_a_deadline_silent_clients_stay() -> None:
+    ask = Deadline.ask
+
+    async def lenient(self: Deadline) -> bool:
+        return await ask(self) and False
+
+    with patch.object(Deadline, "ask", lenient):
+        fails_within("clients", "never acknowledges")
+
+
+def test_without_leases_the_sessions_of_dead_gateways_stay() -> None:
+    with patch("processors.leases.Leases.lost", lambda self, mentioned, now, ends, read: set()):
+        fails_within("edges_die", "with nobody there")
+
+
+def test_the_same_seed_is_the_same_course() -> None:
+    first, second = (play(SCENARIOS["everything"], 7) for _ in range(2))
+    assert first.watch.recent == second.watch.recent

@@ -20,7 +20,7 @@ from schemas.partitions import partition_for, partition_of_key
 from schemas.topics import PUSH
 from tests.builders import an_id
 from tests.simulation.chance import EPOCH_MS, Chance, now_ms
-from tests.simulation.client import Connection, Plan, draw
+from tests.simulation.client import Acks, Connection, End, Plan, draw
 from tests.simulation.database import Projection, WorldKeys, WorldProgress, WorldReads, WorldReceipts
 from tests.simulation.log import Wire, WorldLog, WorldTail
 from tests.simulation.loop import Process
@@ -164,6 +164,7 @@ class Device:
         code = await connection.live()
         self.connections.remove(connection)
         self._world.watch.say(connection.link.session.name, "client sees", code)
+        self._world.check_deadline(connection, plan)
         if connection.link.session.id is not None:  # who comes while the log is away is sent away
             self.codes.append((plan, code))
 
@@ -190,6 +191,7 @@ class World:
         self.shape = shape
         self.chance = Chance(seed)
         self.calm = False
+        self.punctual = False
         options = shape.options
         self.watch = Watch(Cursors([b"k" * 32]), options.window, options.window_bytes)
         self.log = WorldLog(shape.partitions, self.chance)
@@ -355,6 +357,14 @@ class World:
     def sessions(self) -> Sequence[Session]:
         """Every socket there ever was."""
         return [link.session for link in self.links]
+
+    def check_deadline(self, connection: Connection, plan: Plan) -> None:
+        """Who never acknowledges is closed in time, unless the log is away."""
+        started, patience = connection.first, 2 * self.shape.options.ack_timeout
+        if started is None or not self.punctual or plan.acks is not Acks.NEVER or plan.end is not End.STAYS:
+            return
+        if connection.plan.acks is Acks.NEVER and asyncio.get_running_loop().time() - started > patience:
+            self.watch.broken(connection.link.session.name, "let a client go on that never acknowledges")
 
     def check_tasks(self) -> None:
         """Raises what a task of the world's own, or the serving of a socket, has raised."""
