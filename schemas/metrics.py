@@ -40,7 +40,7 @@ RECEIPTS_LAG_RECORDS: Final = Gauge(
 )
 RECEIPTS_LAG_SECONDS: Final = Gauge(
     "restante_receipts_lag_seconds",
-    "Age of the last applied receipt where receipts wait, else 0, by partition. Grows: senders hear late, look at projectors.",
+    "Age of the last applied receipt where receipts wait, else 0, by partition. Grows: senders hear late.",
     ["partition"],
     registry=REGISTRY,
 )
@@ -78,7 +78,7 @@ SOCKETS: Final = Gauge(
 )
 SESSION_ENDS: Final = Counter(
     "restante_session_ends",
-    "Sessions that ended in this process, by reason. Many of ack_timeout or heartbeat_timeout: slow clients or a slow network.",
+    "Sessions that ended in this process, by reason. Many of ack_timeout or heartbeat_timeout: slow clients.",
     ["reason"],
     registry=REGISTRY,
 )
