@@ -11,15 +11,13 @@ from uuid import UUID
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas.codec import Record, decode
-from schemas.events import EndReason, MessageStored, PendingSync, SessionClosed
-from schemas.partitions import partition_for
+from schemas.events import MessageStored, PendingSync
 from schemas.topics import LIFECYCLE
 from tests.acceptance.load import Load
 from tests.acceptance.service import Service
 from tests.eventually import soon
 
 BROKER_APPEND_TIME = 1
-PARTITIONS = 8
 _READ_SECONDS = 60.0
 
 
@@ -44,19 +42,6 @@ def record_at(service: Service, place: Mapping[str, object]) -> Written:
 def lifecycle(service: Service) -> list[Written]:
     """The whole lifecycle log, each partition in its order."""
     return asyncio.run(_read(service.kafka, LIFECYCLE, None, None))
-
-
-def ends_of_sessions(service: Service, user_id: str) -> list[EndReason]:
-    """Why this account's sessions ended, in their order; each end once, however often it was written."""
-    partition = partition_for(UUID(user_id), PARTITIONS)
-    ends: dict[UUID, EndReason] = {}
-    for record in asyncio.run(_read(service.kafka, LIFECYCLE, {partition: 0}, None)):
-        match record.said:
-            case SessionClosed(recipient=recipient, session_id=session, reason=reason) if str(recipient) == user_id:
-                ends.setdefault(session, reason)
-            case _:
-                pass
-    return [*ends.values()]
 
 
 async def _read(kafka: str, topic: str, starts: Mapping[int, int] | None, count: int | None) -> list[Written]:

@@ -161,6 +161,12 @@ class Service:
             return self.request("GET", "/health", timeout=10).status_code == 200
         return False
 
+    def metric(self, role: str, line: str) -> float:
+        """A value of a role's metrics by its name and labels as they are printed; 0 where it is not there."""
+        text = httpx2.get(f"{self.facts['admin'][role]}/metrics", trust_env=False, timeout=10).text
+        found = [row.rpartition(" ")[2] for row in text.splitlines() if row.rpartition(" ")[0] == line]
+        return float(found[0]) if found else 0.0
+
     def becomes_healthy(self, within: float = 60.0) -> None:
         """Wait until it is well by itself."""
         soon(self.healthy, within, f"{self.home} is healthy")

@@ -13,37 +13,39 @@ import pytest
 from tests.acceptance.answers import good, moment, problem
 from tests.acceptance.beside import beside
 from tests.acceptance.listeners import Listener, assert_faithful
-from tests.acceptance.people import Device, ids, phone_of
+from tests.acceptance.people import Device, ids, pending_because, person, phone_of
 from tests.acceptance.service import Service
 from tests.acceptance.sockets import Socket
 from tests.eventually import eventually, soon
 
 pytestmark = pytest.mark.timeout(300)
 
-BACKLOGS = [0, 1, 99, 100, 101] * 3 + [1000, 1000]
-CONNECTING_PEOPLE = 12
-"""12 people who connect 17 times each: 204 connections, 24 of them to 1,000 messages."""
+BACKLOGS = [0, 1, 99, 100, 101] * 3 + [1000]
+CONNECTING_PEOPLE = 13
+"""13 people who connect 16 times each: 208 connections, 13 of them to 1,000 messages."""
 LIVE = 8
 
 
+@pytest.fixture(scope="class")
+def _alices() -> dict[Service, Device]:
+    return {}
+
+
 @pytest.fixture
-def alice(quick: Service) -> Device:
-    return phone_of(quick, "alice")
+def alice(quick: Service, _alices: dict[Service, Device]) -> Device:
+    """Somebody who writes; the same for all tests of a class."""
+    if quick not in _alices:
+        _alices[quick] = phone_of(quick, "alice")
+    return _alices[quick]
 
 
 @pytest.fixture
 def bob(quick: Service) -> Device:
-    return phone_of(quick, "bob")
+    return person(quick, "bob").logs_in_for_nothing().device()
 
 
 def states(device: Device, message_id: str) -> list[str]:
     return [event["state"] for event in device.trail(message_id)["events"]]
-
-
-def pending_because(device: Device, message_id: str) -> str | None:
-    """The reason of PendingSync, once it is there."""
-    events = device.trail(message_id)["events"]
-    return next((event["reason"] for event in events if event["state"] == "PendingSync"), None)
 
 
 class TestTheStory:
