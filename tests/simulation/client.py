@@ -76,7 +76,13 @@ class Connection:
     """A client at work on one link. `left` is what it has acknowledged and not heard of; `first` is when mail first came."""
 
     def __init__(
-        self, link: Link, plan: Plan, chance: Chance, by_http: Callable[[list[UUID]], Awaitable[None]], slowly: float
+        self,
+        link: Link,
+        plan: Plan,
+        chance: Chance,
+        by_http: Callable[[list[UUID]], Awaitable[None]],
+        strange: Callable[[], list[UUID]],
+        slowly: float,
     ) -> None:
         self.link = link
         self.plan = plan
@@ -86,6 +92,7 @@ class Connection:
         self.left: dict[int, list[UUID]] = {}
         self._chance = chance
         self._by_http = by_http
+        self._strange = strange
         self._slowly = slowly
         self._number = 0
         self._had: deque[UUID] = deque()
@@ -153,7 +160,7 @@ class Connection:
             if self.plan.acks is Acks.BY_HTTP:
                 await self._by_http(ids)
             else:
-                self.tell("read" if self.plan.acks is Acks.READS else "ack", ids)
+                self.tell("read" if self.plan.acks is Acks.READS else "ack", [*ids, *self._strange()])
 
     def tell(self, kind: str, ids: list[UUID]) -> None:
         """Send an acknowledgement over the socket."""

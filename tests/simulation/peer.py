@@ -10,21 +10,22 @@ from tests.simulation.loop import outside
 from tests.simulation.watch import Session
 
 TRAVEL_SECONDS: Final = 0.003
-CAPACITY: Final = 32_768
+CAPACITIES: Final = (1_000, 4_000, 32_768)
 CLOSE_SECONDS: Final = 2.0
 ABNORMAL: Final = 1006
 _ORDER: Final = 1e-6
 
 
 class Link:
-    """One connection. Bytes wait in `CAPACITY` of buffers; `deaf` is a peer that takes nothing and answers nothing."""
+    """One connection, with buffers of one of the `CAPACITIES`. A `deaf` peer takes nothing and answers nothing."""
 
     def __init__(self, chance: Chance, session: Session) -> None:
         self.session = session
         self.deaf = False
         self.heard = _now()
         self.stuck_since: float | None = None
-        self.most_waiting = 0
+        self._capacity = chance.choice(CAPACITIES)
+        self._sending = False
         self._chance = chance
         self._inbound: deque[bytes] = deque()
         self._outbound: deque[dict[str, Any]] = deque()
@@ -50,7 +51,7 @@ class Link:
         return decode(self._inbound.popleft())
 
     async def send(self, frame: bytes) -> None:
-        said = self.session.frame(frame)
+        said = self.session.frame(frame, alone=not self._sending)
         if self._gone is not None or self._ending == ABNORMAL:
             raise SocketClosed(self._gone or ABNORMAL)
         if self.stuck_since is None:
@@ -58,13 +59,16 @@ class Link:
         self._outbound.append(said)
         self._sizes.append(len(frame))
         self._waiting_bytes += len(frame)
-        self.most_waiting = max(self.most_waiting, self._waiting_bytes)
         self._for_client.ring()
-        while self._waiting_bytes > CAPACITY:
-            if self._gone is not None or self._ending == ABNORMAL:
-                raise SocketClosed(self._gone or ABNORMAL)
-            await self._room.wait()
-        await asyncio.sleep(0)
+        self._sending = True
+        try:
+            while self._waiting_bytes > self._capacity:
+                if self._gone is not None or self._ending == ABNORMAL:
+                    raise SocketClosed(self._gone or ABNORMAL)
+                await self._room.wait()
+            await asyncio.sleep(0)
+        finally:
+            self._sending = False
 
     async def close(self, code: int, reason: str) -> None:
         if self.session.closed is not None:

@@ -172,7 +172,7 @@ async def zombies(world: World) -> None:
 async def crowd(world: World) -> None:
     """Processor after processor takes over, while those before it go on beside it, fast and slow; table writes get lost."""
     world.group.lost_rows = world.chance.choice((0.3, 0.6))
-    for _ in range(world.chance.randint(4, 12)):
+    for _ in range(world.chance.randint(4, 10)):
         world.start_worker().slowness = world.chance.choice((0.003, 0.05, 0.3))
         await asyncio.sleep(world.chance.delay(0.4))
         alive = [worker for worker in world.workers if not worker.process.stopped]
@@ -333,7 +333,7 @@ def _all() -> list[Scenario]:
         Scenario(name="workers_die", storm=workers_die, shape=small, weight=2),
         Scenario(name="rebalance", storm=rebalance, shape=steady),
         Scenario(name="zombies", storm=zombies, shape=small, weight=2),
-        Scenario(name="crowd", storm=crowd, shape=steady, messages=20, weight=0.5),
+        Scenario(name="crowd", storm=crowd, shape=steady, weight=0.5),
         Scenario(name="late_row", storm=late_row, shape=single, messages=2, weight=0.5),
         Scenario(name="table_emptied", storm=table_emptied, shape=steady),
         Scenario(name="edges_die", storm=edges_die, shape=small, weight=1.5),

@@ -169,10 +169,12 @@ class Session:
         }
         view.sessions.append(self)
 
-    def frame(self, raw: bytes) -> dict[str, Any]:
-        """The gateway sends this."""
+    def frame(self, raw: bytes, *, alone: bool) -> dict[str, Any]:
+        """The gateway sends this; not `alone` while the frame before still waits to be taken."""
         said: dict[str, Any] = msgspec.json.decode(raw)
         try:
+            if not alone:
+                self._no("sends", said["type"], "without waiting for the frame before")
             if self.closed:
                 self._no("sends", said["type"], "on a socket that it has closed with", self.closed)
             if (self.id is None) != (said["type"] == "ready"):

@@ -153,7 +153,9 @@ class Device:
         link = Link(world.chance, session)
         world.links.append(link)
         plan = Plan() if world.calm else draw(world.chance, world.shape.wildness)
-        connection = Connection(link, plan, world.chance, self._ack_by_http, 2 * world.shape.options.ack_timeout)
+        connection = Connection(
+            link, plan, world.chance, self._ack_by_http, self._strange, 2 * world.shape.options.ack_timeout
+        )
         self.connections.append(connection)
         world.watch.say(session.name, "connects", self.view.device.int & 0xFF, plan)
         edge.serve(link, world.principal(self.view.user, self.view.device))
@@ -167,6 +169,13 @@ class Device:
         self._world.check_deadline(connection, plan)
         if connection.link.session.id is not None:  # who comes while the log is away is sent away
             self.codes.append((plan, code))
+
+    def _strange(self) -> list[UUID]:
+        """Now and then what this session may not have sent: another's message, an earlier one, none at all."""
+        chance = self._world.chance
+        if not chance.happens(0.1 * self._world.shape.wildness):
+            return []
+        return [self._world.new_id(), *chance.sample(list(self._world.watch.stored), min(2, len(self._world.watch.stored)))]
 
     async def _ack_by_http(self, ids: list[UUID]) -> None:
         world = self._world
