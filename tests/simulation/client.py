@@ -141,7 +141,7 @@ class Connection:
                 self.first = self.first or asyncio.get_running_loop().time()
                 self._had.append(UUID(said["id"]))
                 self._more.ring()
-            case "acked":
+            case "acked" | "error":
                 self.left.pop(said["n"])
             case _:
                 pass

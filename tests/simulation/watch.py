@@ -165,6 +165,7 @@ class Session:
             "acked": self._acked,
             "pong": self._other,
             "receipt": self._receipt,
+            "error": self._error,
             "authenticated": self._other,
         }
         view.sessions.append(self)
@@ -263,6 +264,12 @@ class Session:
                 self._no("acknowledges another's message", one)
             if self.watch.stored[one] in self.view.owed:
                 self._no("acknowledges what the log does not have", one)
+
+    def _error(self, said: dict[str, Any]) -> None:
+        """What the session did not send must be asked for, and there may be nobody to ask."""
+        asked = self.asked.pop(said.get("n", -1), [])
+        if all(one in self.sent for one in asked) or said["problem"]["code"] not in ("log_unavailable", "projection_behind"):
+            self._no("refuses", said)
 
     def _receipt(self, said: dict[str, Any]) -> None:
         message_id, status = UUID(said["message_id"]), said["status"]
