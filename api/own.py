@@ -76,8 +76,13 @@ class HandedOut:
         self._devices: OrderedDict[int, dict[int, Handed]] = OrderedDict()
         self._count = 0
 
-    def add(self, device: UUID, shown: Iterable[Handed]) -> None:
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def add(self, device: UUID, shown: Sequence[Handed]) -> None:
         """A page was shown."""
+        if not shown and device.int not in self._devices:
+            return
         held = self._devices.setdefault(device.int, {})
         self._devices.move_to_end(device.int)
         self._count -= len(held)

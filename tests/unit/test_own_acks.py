@@ -71,6 +71,17 @@ def handed(number: int) -> Handed:
     return Handed(an_id("msg", number), number, CAROL, 100)
 
 
+def test_a_device_that_was_shown_nothing_takes_no_room() -> None:
+    out = HandedOut()
+    out.add(PHONE, [])
+    assert len(out) == 0
+    out.add(TABLET, [handed(1)])
+    assert len(out) == 1
+    out.add(TABLET, [])
+    out.remove(TABLET, [an_id("msg", 1)])
+    assert len(out) == 0
+
+
 def test_what_was_shown_to_a_device_until_it_acknowledges() -> None:
     out = HandedOut()
     out.add(PHONE, [handed(1), handed(2)])
