@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+from uuid import UUID
 
 from api.acks import Plan, Request, Requests
 from api.common import Common, Me
@@ -21,7 +22,7 @@ SLOW_SECONDS: Final = 1.0
 
 class Acknowledging:
     """What one session acknowledges. `say` takes the answers, `moved` is called when the window has got room, `strange`
-    whenever the projection had to be asked about ids that this session did not send."""
+    whenever the projection was asked about ids that this session has not in its window, and nothing came of it."""
 
     __slots__ = (
         "_common",
@@ -31,6 +32,7 @@ class Acknowledging:
         "_requests",
         "_say",
         "_strange",
+        "_taken",
         "_window",
         "answered",
         "answers_since",
@@ -53,6 +55,7 @@ class Acknowledging:
         self._moved = moved
         self._strange = strange
         self._requests = Requests()
+        self._taken: list[Request] = []
         self._fact: Acknowledgement | None = None
         self.answers_since: float | None = None
         """Since when (loop time) a client waits for an answer."""
@@ -72,9 +75,11 @@ class Acknowledging:
         """Until none is left. An answer waits for the log as long as it takes, for the projection once."""
         while self._requests:
             self.answers_since = asyncio.get_running_loop().time()
-            plan = await self._known(self._requests.take())
+            self._taken = self._requests.take()
+            plan = await self._known(self._taken)
             if plan.entries:
                 await self._append(self._fact_of(plan))
+            self._taken = []
             self._window.settle(plan.entries)
             for acked in plan.answers():
                 self._say(encode(acked))
@@ -86,22 +91,33 @@ class Acknowledging:
         way goes along; a repeat is seen as one."""
         if self._fact is not None:
             yield self._fact
+        elif self._taken:
+            yield from self._unplanned(self._taken)
         while self._requests:
-            plan = Plan.of(self._requests.take(), self._window)
-            if plan.entries:
-                yield self._fact_of(plan)
+            yield from self._unplanned(self._requests.take())
+
+    def elsewhere(self, ids: Sequence[UUID]) -> None:
+        """The device has acknowledged these by HTTP, and was answered."""
+        self._window.drop(ids, asyncio.get_running_loop().time())
+        self._moved()
+
+    def _unplanned(self, taken: Sequence[Request]) -> Iterator[Acknowledgement]:
+        plan = Plan.of(taken, self._window)
+        if plan.entries:
+            yield self._fact_of(plan)
 
     async def _known(self, taken: Sequence[Request]) -> Plan:
         plan = Plan.of(taken, self._window)
         if not plan.foreign:
             return plan
-        self._strange()
         try:
             plan.learn(await self._common.known(self._me, plan.foreign))
         except LogUnavailable:
             self._refuse(plan, log_silent())
         except (DatabaseUnavailable, ProjectionBehind):
             self._refuse(plan, projection_behind())
+        if plan.entries.keys().isdisjoint(plan.foreign):
+            self._strange()
         return plan
 
     def _refuse(self, plan: Plan, problem: Problem) -> None:

@@ -190,6 +190,7 @@ class Service:
             clock=parts.clock,
         )
         self.revocations.on_ended(self.gateway.revoke)
+        self.mailbox.on_acknowledged(self.gateway.acknowledged)
         self.stream = Stream(
             edge=self.edge,
             limits=parts.limits,

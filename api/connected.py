@@ -1,6 +1,7 @@
 """Who is connected to this process: conversations by session, device and account, and the sessions that have ended here."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -80,6 +81,11 @@ class Connected:
             return False
         offset = self._ended[session]
         return offset is None or epoch < offset
+
+    def acknowledged(self, device: UUID, ids: Sequence[UUID]) -> None:
+        """The device has acknowledged these by HTTP, and was answered."""
+        for one in self._devices.get(device, ()):
+            one.acknowledged(ids)
 
     def revoke(self, device: UUID, generation: int) -> None:
         """The device's tokens below this generation have ended."""

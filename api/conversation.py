@@ -6,8 +6,9 @@ what needs them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
+from uuid import UUID
 
 from api.acknowledging import Acknowledging
 from api.acks import Kind, Request
@@ -67,7 +68,7 @@ ANSWERS_WAITING: Final = 64
 
 STRANGE_ACKS: Final = 200
 STRANGE_SECONDS: Final = 10.0
-"""Acknowledgements of what this session did not send cost a question each, so they are few."""
+"""Acknowledgements of what is not in the window cost a question each. Those of which nothing came are few."""
 
 LAST_ACKS_SECONDS: Final = 1.0
 """For so long a session that is over waits for an append under way, before it leaves it to those who end sessions."""
@@ -176,6 +177,11 @@ class Conversation:
         if self.opened_at is not None:
             self._markers.ask()
             self._errands.start(MARK, self._mark)
+
+    def acknowledged(self, ids: Sequence[UUID]) -> None:
+        """The device has acknowledged these by HTTP, and was answered."""
+        if self.over is None:
+            self._acks.elsewhere(ids)
 
     @property
     def rests(self) -> bool:

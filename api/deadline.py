@@ -50,6 +50,5 @@ class Deadline:
         finally:
             self._asked = loop.time()
         elsewhere = [row.message_id for row in found if row.delivered_to_device]
-        self._window.acknowledge(elsewhere, self._asked)
-        self._window.settle(elsewhere)
+        self._acks.elsewhere(elsewhere)
         return self.waited(self._asked) >= self._common.options.ack_timeout

@@ -6,7 +6,7 @@ caught up.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 from uuid import UUID
@@ -124,7 +124,8 @@ class Gateway:
             await asyncio.wait(self._finishing, timeout=CLOSING_SECONDS)
         for last in (self._endings.done, self._lease.end):
             with suppress(TimeoutError):
-                await asyncio.wait_for(last(), LAST_SECONDS)
+                async with asyncio.timeout(LAST_SECONDS):
+                    await last()
         await _cancel([self.working, *self._finishing])
         await self._pushes.__aexit__(None, None, None)
 
@@ -142,6 +143,10 @@ class Gateway:
     def revoke(self, device: UUID, generation: int) -> None:
         """The device's tokens below this generation have ended, and so have its sockets."""
         self._connected.revoke(device, generation)
+
+    def acknowledged(self, device: UUID, ids: Sequence[UUID]) -> None:
+        """The device has acknowledged these by HTTP here, and the log has it."""
+        self._connected.acknowledged(device, ids)
 
     def drain(self) -> None:
         """Take no more sockets, and begin to close those that are open with 1012. Leaving waits for them."""

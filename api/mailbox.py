@@ -37,6 +37,8 @@ from schemas.partitions import partition_for
 _ACK: Final = msgspec.json.Decoder(Acknowledgement)
 _IDS: Final = msgspec.json.Decoder(IdList)
 Floors = Mapping[int, int]
+Told = Callable[[UUID, Sequence[UUID]], None]
+"""Called with a device and messages that it has acknowledged, once the log has it and before the answer."""
 
 
 class Mailbox:
@@ -67,6 +69,11 @@ class Mailbox:
         self._producer = producer
         self._clock = clock
         self._handed = HandedOut()
+        self._told: list[Told] = []
+
+    def on_acknowledged(self, told: Told) -> None:
+        """Tell of every acknowledgement from now on: what a socket of the device has in flight is so no more."""
+        self._told.append(told)
 
     async def sync(self, call: Call) -> Answer:
         """GET /messages/sync."""
@@ -190,7 +197,8 @@ class Mailbox:
         self, who: Principal, kind: type[MessagesDelivered] | type[MessagesRead], rows: Sequence[Entry | Found | Handed]
     ) -> None:
         partition = self._partition(who)
-        self._handed.remove(who.device, (row.message_id for row in rows))
+        ids = [row.message_id for row in rows]
+        self._handed.remove(who.device, ids)
         fact = kind(
             event_id=new_id(),
             producer=self._producer,
@@ -209,6 +217,8 @@ class Mailbox:
         except LogUnavailable as error:
             raise log_away(error) from error
         APPEND_SECONDS.observe(perf_counter() - started)
+        for told in self._told:
+            told(who.device, ids)
 
     def _remember(self, who: Principal, rows: Rows, floors: Floors) -> None:
         since = floors[self._partition(who)]

@@ -86,6 +86,12 @@ class Window:
             if sent is not None:
                 self._held -= sent.size
 
+    def drop(self, ids: Iterable[UUID], now: float) -> None:
+        """These were acknowledged elsewhere, for good: those that the client has not acknowledged here leave."""
+        gone = [message_id for message_id in ids if message_id in self._waiting]
+        self.acknowledge(gone, now)
+        self.settle(gone)
+
     def waiting(self) -> list[UUID]:
         """What the client has not acknowledged, oldest first."""
         return list(self._waiting)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import wraps
+from unittest.mock import patch
 
+from api import conversation
 from api.frames import BadFrame, ReceiptFrame, SocketClosed
 from api.problems import Problem
 from producers.log import LogUnavailable
@@ -246,6 +248,55 @@ async def test_a_flood_of_questions_about_foreign_ids_ends_the_session(world: Wo
         socket.say(type="ack", n=n, ids=ids(9000 + n, 9500))
         await asyncio.sleep(0.01)
     assert socket.closed == (4429, "rate_limited")
+
+
+@on_a_gateway
+async def test_reading_each_message_after_its_acknowledgement_is_no_flood(world: World) -> None:
+    for number in range(30):
+        await world.store(number)
+    with patch.object(conversation, "STRANGE_ACKS", 20):
+        socket = world.connect()
+        for number in range(30):
+            await until(lambda number=number: len(socket.positions) > number)  # type: ignore[misc]
+            socket.say(type="ack", n=number, ids=ids(number))
+            socket.say(type="read", n=number, ids=ids(number))
+        await until(lambda: len(socket.of("acked")) == 60 or socket.closed)
+        assert socket.is_open
+        assert [len(frame["acknowledged"]) for frame in socket.of("acked")] == [1] * 60
+        for n in range(30):
+            socket.say(type="read", n=n, ids=ids(n))
+            await asyncio.sleep(0.01)
+        assert socket.closed == (4429, "rate_limited")  # for each message once
+
+
+@on_a_gateway
+async def test_a_client_that_goes_while_foreign_ids_are_looked_up_is_heard(world: World) -> None:
+    await world.store(1)
+    socket = await world.connected()
+    never = asyncio.get_running_loop().create_future()
+    world.reads.outstanding = lambda *_, **__: never  # type: ignore[assignment,method-assign]
+    socket.say(type="ack", n=1, ids=ids(1, 99))
+    await asyncio.sleep(0.1)
+    socket.breaks(SocketClosed(1000))
+    await until(lambda: world.ends())
+    assert [entry.message_id for fact in world.all(MessagesDelivered) for entry in fact.entries] == [an_id("msg", 1)]
+
+
+@on_a_gateway
+async def test_what_this_process_acknowledged_by_http_is_acknowledged_already(world: World) -> None:
+    for number in range(6):
+        await world.store(number)
+    socket = world.connect()
+    await until(lambda: len(socket.positions) == 4)
+    entries = [Entry(message_id=an_id("msg", number), position=number + 1, sender=ALICE) for number in range(4)]
+    await world.log.append(delivered(*entries))
+    world.gateway.acknowledged(PHONE, [entry.message_id for entry in entries])
+    socket.say(type="ack", n=1, ids=ids(0, 1))
+    await until(lambda: socket.of("acked"))
+    assert (socket.of("acked")[0]["acknowledged"], socket.of("acked")[0]["already"]) == ([], ids(0, 1))
+    await until(lambda: socket.of("caught_up"), 1)
+    assert socket.positions == [1, 2, 3, 4, 5, 6]
+    world.gateway.acknowledged(an_id("dev", 1), [an_id("msg", 5)])  # a device without a socket
 
 
 # Clocks
