@@ -54,10 +54,12 @@ QUICK = Sizes(
 
 @dataclass(slots=True)
 class Outcome:
-    """What scenarios found: figures by name, and processor microseconds a message by phase and role."""
+    """What scenarios found: figures by name, and processor microseconds a message by phase and role. `restarts` are those
+    that a scenario has made itself."""
 
     figures: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, dict[str, float]] = field(default_factory=dict)
+    restarts: int = 0
 
     def note_cpu(self, phase: str, measured: Phase | Sequence[Phase], messages: int) -> None:
         """Keep where the processor's time went, the generator's own and strangers' (in cores) apart."""

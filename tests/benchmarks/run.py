@@ -67,7 +67,7 @@ async def _play(bench: Bench, names: Sequence[str]) -> Measured:
     for name in names:
         _say(f"{bench.service.label}: {name}")
         await SCENARIOS[name](bench, outcome)
-    restarts = sum(before.get(role, pids)[:1] != pids[:1] for role, pids in bench.service.roles().items())
+    restarts = sum(before.get(role, pids)[:1] != pids[:1] for role, pids in bench.service.roles().items()) - outcome.restarts
     errors = dict(bench.ledger.errors.most_common(5))
     return Measured(bench.service.label, outcome.figures, outcome.cpu, bench.ledger.summary(), errors, restarts)
 

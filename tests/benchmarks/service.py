@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -39,11 +40,12 @@ PASSWORD = "correct horse battery"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that answers. `roles` reads anew which processes it has, by role."""
+    """A service that answers. `roles` reads anew which processes it has, by role; `database` is its address."""
 
     label: str
     port: int
     roles: Callable[[], Roles]
+    database: str = ""
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ async def restante() -> AsyncIterator[Running]:
         up = _Up(directory)
         async with _launched(up, _START_SECONDS) as child:
             try:
-                yield Running("restante", up.port, lambda: up.roles(child.pid))
+                yield Running("restante", up.port, lambda: up.roles(child.pid), up.database)
             except Exception as error:
                 kept = shutil.copytree(up.data / "logs", tempfile.mkdtemp(prefix="bench-logs-"), dirs_exist_ok=True)
                 error.add_note(f"the logs of the roles are kept in {kept}")
@@ -119,6 +121,7 @@ class _Up:
 
     directory: Path
     port: int = 0
+    database: str = ""
     name: ClassVar[str] = "restante"
 
     @property
@@ -140,8 +143,8 @@ class _Up:
 
     async def answers(self) -> bool:
         try:
-            address = urlsplit(json.loads((self.data / "up.json").read_text(encoding="utf-8"))["url"])
-            self.port = address.port or 80
+            facts = json.loads((self.data / "up.json").read_text(encoding="utf-8"))
+            self.port, self.database = urlsplit(facts["url"]).port or 80, facts["database_url"]
             return await _health(self.port, "/health") == 200
         except (OSError, ValueError, KeyError, TimeoutError):
             return False
@@ -181,6 +184,17 @@ class _Peer:
             return await _health(self.port, "/messages/sync?to=nobody") == 200
         except (OSError, TimeoutError):
             return False
+
+
+async def fresh_api(service: Running) -> None:
+    """End the API process in order and wait for the one that follows it: a memory that nothing has passed through yet."""
+    (old, *_) = service.roles()["api"]
+    os.kill(old, signal.SIGTERM)
+    while True:
+        with contextlib.suppress(OSError, TimeoutError, KeyError):
+            if service.roles()["api"][0] != old and await _health(service.port, "/health") == 200:
+                return
+        await asyncio.sleep(0.1)
 
 
 async def _health(port: int, path: str) -> int:
