@@ -214,11 +214,14 @@ class Conversation:
     async def _open(self) -> bool:
         """Append SessionOpened and say `ready`. False where the session is over before it began."""
         try:
+            await self._telling.begin()
+            if self._is_over():
+                return False
             self._began = True
             fact = marker(SessionOpened, self._common, self.me)
             appended = await self._common.log.append(fact, partition=self.me.partition)
         except LogUnavailable as error:
-            self._began = error.outcome == "unknown"
+            self._began = self._began and error.outcome == "unknown"
             self.end(LOG_AWAY)
             return False
         if self.over is not None:
@@ -228,6 +231,10 @@ class Conversation:
         self._opened(self)
         self._say(ready_frame(self._common.options, self.me.session, self.who.expires_at))
         return self.over is None
+
+    def _is_over(self) -> bool:
+        """Said anew at each call, which mypy does not expect of an attribute."""
+        return self.over is not None
 
     async def _finish(self, end: End) -> None:
         closing = self._loop.create_task(self._socket.close(end.code, end.text))

@@ -103,8 +103,8 @@ class CursorWriter(Protocol):
 class ReceiptSource(Protocol):
     """The receipts of a sender, as they come into the projection."""
 
-    def now(self, user: UUID) -> int:
-        """The position that everything up to now has; what comes live is above it."""
+    async def now(self, user: UUID) -> int:
+        """The position of the latest there is; what comes live is above it. Raises `LogUnavailable`."""
 
     async def after(self, user: UUID, position: int, limit: int) -> Sequence[tuple[int, ReceiptFrame]]:
         """The first receipts above a position, with theirs. Raises `DatabaseUnavailable`."""

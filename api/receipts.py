@@ -78,10 +78,10 @@ class Receipts:
             return None
         return self._cursors.read(user, cursor) if cursor else START
 
-    def now(self, user: UUID) -> int:
-        """The position that everything folded up to now has. Before this process has heard from PostgreSQL for the first
-        time that is START: rather all receipts once more than one too few."""
-        return self._progress.applied(partition_for(user, self._log.partitions), RECEIPTS) - 1
+    async def now(self, user: UUID) -> int:
+        """The position of the latest record in the log, folded or not: right also while the projection is made anew. Raises
+        `LogUnavailable`."""
+        return (await self._log.ends(RECEIPTS))[partition_for(user, self._log.partitions)] - 1
 
     async def after(self, user: UUID, position: int, limit: int) -> Sequence[tuple[int, ReceiptFrame]]:
         """The first receipts above a position that are folded, with theirs. Raises `DatabaseUnavailable`."""

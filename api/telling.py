@@ -15,14 +15,15 @@ EVERY_SECONDS: Final = 0.05
 
 
 class Telling:
-    """Receipts of one user after a position. `frames` is what the writer sends next; more is read once it is empty."""
+    """Receipts of one user after a position, or (None) from `begin` on. `frames` is what the writer sends next; more is read
+    once it is empty."""
 
     __slots__ = ("_asked", "_common", "_due", "_told", "_user", "frames")
 
     def __init__(self, common: Common, user: UUID, after: int | None) -> None:
         self._common = common
         self._user = user
-        self._told = common.receipts.now(user) if after is None else after
+        self._told = after
         self._due = after is not None
         self._asked = 0.0
         self.frames: list[bytes] = []
@@ -36,9 +37,15 @@ class Telling:
         """There may be more."""
         self._due = True
 
+    async def begin(self) -> None:
+        """Say where it begins; `work` needs that. Raises `LogUnavailable`."""
+        if self._told is None:
+            self._told = await self._common.receipts.now(self._user)
+
     async def work(self) -> None:
         """Read a page, unless there is nothing new."""
         loop, pauses = asyncio.get_running_loop(), Pauses()
+        assert self._told is not None, "not begun"
         while self.wanted:
             await asyncio.sleep(max(0.0, self._asked + EVERY_SECONDS - loop.time()))
             self._due, self._asked = False, loop.time()

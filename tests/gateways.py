@@ -18,6 +18,7 @@ from api.keys import AccountKeys
 from api.problems import Problem
 from api.sealing import TEXT, content_of, seal
 from api.tokens import Principal
+from producers.log import LogUnavailable
 from producers.memory import MemoryLog
 from producers.memory_tail import MemoryTail
 from projections.errors import DatabaseUnavailable
@@ -182,6 +183,7 @@ class FakeReceipts:
 
     def __init__(self) -> None:
         self.frames: list[ReceiptFrame] = []
+        self.silent = False
         self._wakes: list[Callable[[], None]] = []
 
     def put(self, frame: ReceiptFrame) -> None:
@@ -189,7 +191,10 @@ class FakeReceipts:
         for wake in self._wakes:
             wake()
 
-    def now(self, user: UUID) -> int:
+    async def now(self, user: UUID) -> int:
+        await asyncio.sleep(0.001)
+        if self.silent:
+            raise LogUnavailable("rejected", "silent")
         return len(self.frames) - 1
 
     async def after(self, user: UUID, position: int, limit: int) -> Sequence[tuple[int, ReceiptFrame]]:

@@ -300,7 +300,7 @@ async def test_live_receipts_are_those_of_the_pages(edge: Edge, alice: Person, b
     first, second = await sent(alice, bob, 2)
     await acked(bob, first)
     page = await receipts(alice)
-    start, woken = source.now(user), asyncio.Event()
+    start, woken = await source.now(user), asyncio.Event()
     assert start == edge.log.ends_of(RECEIPTS)[partition_for(user, PARTITIONS)] - 1
     assert await source.after(user, start, 10) == []
     with source.watch(user, woken.set):
@@ -312,3 +312,14 @@ async def test_live_receipts_are_those_of_the_pages(edge: Edge, alice: Person, b
     assert (source.position(user, "now"), source.position(user, page["cursor"])) == (None, start)
     (shown,) = (await receipts(alice, cursor=page["cursor"]))["receipts"]
     assert shown == {name: str(value) for name, value in ((n, getattr(frame, n)) for n in shown)}
+
+
+async def test_live_receipts_begin_at_the_end_of_the_log_whatever_is_folded(edge: Edge, alice: Person, bob: Person) -> None:
+    user = UUID(alice.tokens["user_id"])
+    first, second = await sent(alice, bob, 2)
+    await acked(bob, first)
+    await receipts(alice)
+    await edge.fold.stop(TOLD)
+    await acked(bob, second)
+    await eventually(lambda: edge.log.ends_of(RECEIPTS)[partition_for(user, PARTITIONS)] == 2)
+    assert await edge.service.receipts.now(user) == 1

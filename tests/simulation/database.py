@@ -10,6 +10,7 @@ from uuid import UUID
 from api.frames import ReceiptFrame
 from api.keys import AccountKeys
 from api.times import rfc3339
+from producers.log import LogUnavailable
 from projections.errors import DatabaseUnavailable, ProjectionBehind
 from projections.reads import NO_FLOORS, Floors, Found, MailboxRow, Page
 from schemas.events import Entry, MessageStored
@@ -221,8 +222,12 @@ class WorldReceipts:
         self._projection = projection
         self._partition_of = partition_of
 
-    def now(self, user: UUID) -> int:
-        return len(self._projection.receipts[self._partition_of(user)]) - 1
+    async def now(self, user: UUID) -> int:
+        log = self._projection.log
+        await log.chance.pause(ASK_SECONDS)
+        if log.outage.now:
+            raise LogUnavailable("rejected", "the log is away")
+        return log.end(RECEIPTS, self._partition_of(user)) - 1
 
     async def after(self, user: UUID, position: int, limit: int) -> Sequence[tuple[int, ReceiptFrame]]:
         await self._projection.log.chance.pause(ASK_SECONDS)

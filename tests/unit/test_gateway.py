@@ -633,6 +633,20 @@ async def test_receipts_come_live(world: World) -> None:
 
 
 @on_a_gateway
+async def test_without_a_position_there_is_no_session_before_it_is_known_where_receipts_begin(world: World) -> None:
+    world.receipts.silent = True
+    socket = world.connect()
+    await until(lambda: socket.closed)
+    assert (socket.closed, world.facts()[1:]) == ((1011, "log_unavailable"), [])
+    world.receipts.silent = False
+    ended = world.connect()
+    await asyncio.sleep(0)
+    world.gateway.revoke(PHONE, 2)
+    await until(lambda: ended.closed)
+    assert (ended.closed, world.facts()[1:]) == ((4401, "token_revoked"), [])
+
+
+@on_a_gateway
 async def test_receipts_come_from_a_position_on(world: World) -> None:
     for number in range(250):
         world.receipts.put(receipt(number))
