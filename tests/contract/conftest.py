@@ -1,4 +1,4 @@
-"""What the HTTP tests share: an edge of their own, and two people on it."""
+"""What these tests share: an edge of their own and two people on it, or the stream's endpoint alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from argon2.profiles import CHEAPEST
 
+from tests.contract.stream_rig import Rig, streaming
 from tests.edge import Edge, Person, running
 
 
@@ -30,3 +31,9 @@ async def alice(edge: Edge) -> Person:
 @pytest.fixture
 async def bob(edge: Edge) -> Person:
     return await edge.person("bob")
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with streaming() as made:
+        yield made

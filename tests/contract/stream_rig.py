@@ -23,6 +23,7 @@ from producers.memory import MemoryLog
 from tests.socket_rig import Site, listening
 
 USER, DEVICE = uuid4(), uuid4()
+PING_FRAME = b'{"type":"ping","n":1}'
 _CODES: dict[str, Code] = {"old": "token_expired", "ended": "token_revoked"}
 
 
@@ -122,4 +123,4 @@ async def streaming(*, public_url: str | None = None, limits: Limits | None = No
             yield Rig(site, gateway, log, phase)
 
 
-__all__ = ["DEVICE", "USER", "CloseCode", "Rig", "Scripted", "answering", "streaming"]
+__all__ = ["DEVICE", "PING_FRAME", "USER", "CloseCode", "Rig", "Scripted", "Socket", "answering", "streaming"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    async with streaming() as made:
-        yield made
 
 
 async def refused(rig: Rig, query: str = "", **more: Any) -> tuple[int, dict[str, Any], Any]:

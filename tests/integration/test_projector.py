@@ -1,86 +1,24 @@
-"""The projector: exactly once whoever reads, refusal of a foreign log, quarantine, and going on after trouble."""
+"""The projector: exactly once whoever reads, refusal of a foreign log, and going on after trouble."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
-from projections.database import Database
-from projections.errors import ForeignLogError, ProjectionBehind, QuarantineLimitError, SourceUnavailable
+from projections.errors import ForeignLogError, ProjectionBehind, SourceUnavailable
 from projections.migrate import migrate, migrations, pending_migrations
 from projections.progress import Progress
 from projections.reads import START, Reads
-from projections.runner import Projector
 from projections.source import MemorySource, Raw
-from schemas.codec import encode
-from schemas.events import Fact
-from schemas.quarantined import Quarantined
-from tests.builders import BOB, LAPTOP, PHONE, T0_MS, delivered, entry, pending, registered, stored
+from tests.builders import BOB, LAPTOP, PHONE, delivered, entry, pending, registered, stored
 from tests.eventually import eventually
+from tests.integration.projector_rig import STORY, Rig, on, raw_of, running
 from tests.integration.tables import everything
-
-
-def raw_of(fact: Fact, offset: int, at_ms: int | None = None) -> Raw:
-    encoded = encode(fact)
-    at = T0_MS + 1000 * offset if at_ms is None else at_ms
-    return Raw(offset, at, encoded.key, encoded.value, list(encoded.headers))
-
-
-@dataclass
-class Rig:
-    """A log in memory, one database, and what was set aside."""
-
-    database: Database
-    log: dict[int, list[Raw]] = field(default_factory=lambda: {0: [], 1: []})
-    set_aside: list[Quarantined] = field(default_factory=list)
-
-    def append(self, *facts: Fact, partition: int = 0) -> None:
-        held = self.log[partition]
-        for fact in facts:
-            held.append(raw_of(fact, len(held)))
-
-    def source(self) -> MemorySource:
-        return MemorySource(lambda partition: self.log[partition], self.log)
-
-    def projector(self, source: MemorySource | None = None, **options: Any) -> Projector:
-        return Projector(source or self.source(), self.database, self.quarantine, **options)
-
-    async def quarantine(self, record: Quarantined) -> None:
-        self.set_aside.append(record)
-
-    async def caught_up(self) -> None:
-        reads = Reads(self.database)
-
-        async def condition() -> bool:
-            return await reads.offsets() == {partition: len(held) for partition, held in self.log.items()}
-
-        await eventually(condition, what="the projection has reached the log's end")
-
-
-@asynccontextmanager
-async def running(*projectors: Projector) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(projector.run()) for projector in projectors]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
-def on(scenario: Callable[[Rig], Awaitable[None]], url: str) -> None:
-    async def main() -> None:
-        async with Database(url) as database:
-            await scenario(Rig(database))
-
-    asyncio.run(main())
-
-
-STORY = (registered(), stored(1), pending(1, 1), stored(2), pending(2, 3), delivered(entry(1, 1)), registered(LAPTOP))
 
 
 def test_folds_what_is_there_and_what_comes(database_url: str) -> None:
@@ -211,84 +149,6 @@ def test_refuses_a_gap(database_url: str) -> None:
         del rig.log[0][2]
         with pytest.raises(ForeignLogError, match="records are missing from offset 0 on"):
             await asyncio.wait_for(rig.projector().run(), 10)
-
-    on(scenario, database_url)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        pytest.param(lambda raw: replace(raw, value=b"junk"), "single-object", id="bytes"),
-        pytest.param(lambda raw: replace(raw, value=None), "no value", id="none"),
-        pytest.param(lambda raw: replace(raw, key=b"somebody"), "the key or the partition", id="key"),
-    ],
-)
-def test_sets_aside_what_it_cannot_read_and_goes_on(database_url: str, spoil: Callable[[Raw], Raw], says: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.append(registered(), stored(1), stored(2))
-        rig.log[0][1] = spoil(rig.log[0][1])
-        async with running(rig.projector()):
-            await rig.caught_up()
-        page = await Reads(rig.database).page(BOB, PHONE, after=START, limit=10, max_bytes=1000)
-        assert [row.position for row in page.rows] == [2]
-        (record,) = rig.set_aside
-        assert (record.partition, record.offset) == (0, 1) and says in record.reason
-        assert (record.key, record.value) == (rig.log[0][1].key, rig.log[0][1].value)
-
-    on(scenario, database_url)
-
-
-def test_sets_aside_what_stands_in_another_partition_than_its_recipients(database_url: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.append(registered(), stored(1))
-        rig.append(stored(2), partition=1)
-        async with running(rig.projector()):
-            await rig.caught_up()
-        assert [(record.partition, record.offset) for record in rig.set_aside] == [(1, 0)]
-
-    on(scenario, database_url)
-
-
-def test_begins_again_after_a_record_that_was_set_aside(database_url: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.append(registered(), stored(1))
-        rig.log[0][1] = replace(rig.log[0][1], value=b"junk")
-        async with running(rig.projector()):
-            await rig.caught_up()
-        rig.append(stored(2))
-        async with running(rig.projector()):
-            await rig.caught_up()
-        assert len(rig.set_aside) == 1
-
-    on(scenario, database_url)
-
-
-def test_stops_where_too_much_is_set_aside(database_url: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.append(*[stored(number) for number in range(1, 5)])
-        rig.log[0][1:] = [replace(raw, value=b"junk") for raw in rig.log[0][1:]]
-        with pytest.raises(QuarantineLimitError, match="offset 3"):
-            await asyncio.wait_for(rig.projector(quarantine_limit=2).run(), 10)
-        assert [record.offset for record in rig.set_aside] == [1, 2]
-
-    on(scenario, database_url)
-
-
-def test_a_quarantine_that_takes_nothing_holds_the_offset(database_url: str) -> None:
-    async def scenario(rig: Rig) -> None:
-        rig.append(registered(), stored(1))
-        rig.log[0][0] = replace(rig.log[0][0], value=b"junk")
-        refused = []
-
-        async def quarantine(record: Quarantined) -> None:
-            if len(refused) < 2:
-                refused.append(await Reads(rig.database).offsets())
-                raise OSError("away")
-            rig.set_aside.append(record)
-
-        async with running(Projector(rig.source(), rig.database, quarantine)):
-            await rig.caught_up()
-        assert refused == [{0: 0, 1: 0}] * 2 and len(rig.set_aside) == 1
 
     on(scenario, database_url)
 
