@@ -127,6 +127,13 @@ class Service:
         killed.kill()
         psutil.wait_procs([killed], timeout=20)
 
+    def restart(self, name: str) -> None:
+        """Ask one role to end in order, and wait for the one that the supervisor starts."""
+        old = self.process(name)
+        old.terminate()
+        soon(lambda: self.process(name) != old, START_SECONDS, f"{name} runs again")
+        self.becomes_healthy()
+
     @contextlib.contextmanager
     def killed(self, name: str) -> Iterator[None]:
         """kill -9 of one process, and the supervisor does nothing about it until the end of the block."""

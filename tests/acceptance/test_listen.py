@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.acceptance.people import Device, bodies, phone_of
@@ -99,10 +98,7 @@ def test_it_stays_through_a_restart_and_gives_way_to_another(
 ) -> None:
     process, printed = shell.start("listen")
     soon(lambda: "nothing more is waiting" in printed.with_suffix(".err").read_text(), 30.0)
-    api = quick.process("api")
-    api.terminate()
-    psutil.wait_procs([api], timeout=30)
-    quick.becomes_healthy()
+    quick.restart("api")
     alice.send(bob, "after the restart")
     soon(lambda: "after the restart" in printed.read_text(), 60.0)
     other, elsewhere = shell.start("listen")

@@ -190,10 +190,7 @@ def test_a_rolling_restart_under_load(quick: Service, alice: Device, phones: lis
         crowd.all_there()
         for role in ("projector", "processor", "api"):
             load.goes_on(40)
-            old = quick.process(role)
-            old.terminate()
-            soon(lambda role=role, old=old: quick.process(role) != old, 60.0, f"{role} runs again")
-            quick.becomes_healthy()
+            quick.restart(role)
         crowd.all_there()
         load.goes_on(40)
         load.stop()
