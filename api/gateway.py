@@ -114,7 +114,11 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         await self._pushes.__aenter__()
-        await self._lease.begin()
+        try:
+            await self._lease.begin()
+        except BaseException:
+            await self._pushes.__aexit__(None, None, None)
+            raise
         self._working = asyncio.create_task(self._work(), name="gateway")
         return self
 

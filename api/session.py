@@ -53,7 +53,8 @@ class CaughtUpAt:
 
 
 class Session:
-    """`outbox` is what the writer sends next, in order; whatever is in it is in the window."""
+    """`outbox` is what the writer sends next, in order. It is in the window, except for what was acknowledged before it was
+    sent: of that no more is kept than the window has."""
 
     __slots__ = ("_held", "_held_bytes", "_next_size", "caught_up", "epoch", "handled", "outbox", "target", "window")
 
@@ -158,3 +159,5 @@ class Session:
             return  # a rejected repeat
         self.window.add(Entry(message_id=row.message_id, position=row.position, sender=row.sender), len(row.sealed))
         self.outbox.append(row)
+        if len(self.outbox) > len(self.window) + 1:
+            self.outbox = [one for one in self.outbox if isinstance(one, CaughtUpAt) or one.message_id in self.window]

@@ -663,6 +663,26 @@ def leases(world: World) -> list[GatewayLease]:
     return [held.record for held in world.log.held(GATEWAYS, 0)]  # type: ignore[misc]
 
 
+def test_a_start_that_is_given_up_closes_the_tail() -> None:
+    async def scenario() -> None:
+        world = World()
+        never, closed = asyncio.get_running_loop().create_future(), list[object]()
+
+        async def close(*failure: object) -> None:
+            closed.append(failure)
+
+        world.log.append = lambda *_, **__: never  # type: ignore[assignment,method-assign]
+        world.gateway._pushes.__aexit__ = close  # type: ignore[method-assign]
+        try:
+            async with asyncio.timeout(1):
+                await world.gateway.__aenter__()
+        except TimeoutError:
+            pass
+        assert len(closed) == 1
+
+    run(scenario())
+
+
 def test_leaving_ends_every_session_and_then_the_lease() -> None:
     async def work() -> None:
         async with running() as world:

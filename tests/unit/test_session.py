@@ -80,6 +80,17 @@ def test_the_backlog_then_caught_up_then_live() -> None:
     assert sent(session) == [11, 14]
 
 
+def test_what_is_acknowledged_before_it_is_sent_does_not_pile_up() -> None:
+    session = opened(1000, window=8)
+    for position in range(0, 200, 8):
+        rows = [row(position + n) for n in range(8)]
+        session.page(wanted(session), rows, has_more=True)
+        assert len(session.outbox) <= 9
+        session.window.drop([one.message_id for one in rows], 0.0)
+    session.page(wanted(session), [row(500)], has_more=False)
+    assert sent(session) == [500, "caught_up"]
+
+
 def test_page_by_page() -> None:
     session = opened(10)
     session.page(wanted(session), [row(2)], has_more=True)
