@@ -74,8 +74,8 @@ class Socket:
 
     def take(self, *kinds: str, within: float = PATIENCE) -> Frame:
         """The next frame of one of these kinds; what comes before it of others is kept for their `take`."""
-        for place, frame in enumerate(self._waiting):
-            if frame["type"] in kinds:
+        for place, kept in enumerate(self._waiting):
+            if kept["type"] in kinds:
                 return self._waiting.pop(place)
         while True:
             try:
