@@ -103,7 +103,8 @@ class HealthCalls:
 
 async def _bounded(look: Callable[[], Awaitable[list[str]]]) -> list[str]:
     try:
-        return await asyncio.wait_for(look(), BOUND_SECONDS)
+        async with asyncio.timeout(BOUND_SECONDS):
+            return await look()
     except LogUnavailable:
         return ["the log is out of reach"]
     except NotMigrated:

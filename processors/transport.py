@@ -81,7 +81,8 @@ class RunConsumer(Consumer):
         while not self._ledger.idle and (left := self._fetched + REST_SECONDS - self.loop.time()) > 0:
             self._room.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._room.wait()
 
     async def _wait_for_room(self, timeout: float) -> None:
         if self.app.rebalancing:
@@ -89,7 +90,8 @@ class RunConsumer(Consumer):
             return
         self._room.clear()
         try:
-            await asyncio.wait_for(self._room.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._room.wait()
         except TimeoutError:
             return
 
