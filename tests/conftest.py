@@ -6,6 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -85,6 +86,18 @@ class _database:
     def _do(self, statement: sql.Composed) -> None:
         with psycopg.connect(self._server, autocommit=True) as connection:
             connection.execute(statement)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several that run tests side by side tells the one that reports which servers it took."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["rungs"] = dict(rungs.CHOSEN)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What it has told."""
+    rungs.CHOSEN.update(getattr(node, "workeroutput", {}).get("rungs", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

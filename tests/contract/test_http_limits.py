@@ -219,7 +219,7 @@ async def test_messages_are_counted_for_the_account(database_url: str) -> None:
         assert (again.status_code, again.json()["id"]) == (202, kept.json()["id"])
         assert said(await alice.post("/messages/batch", batch)) == [None, "rate_limited", "rate_limited"]
         assert (await carol.send(bob)).status_code == 202
-        assert (await alice.get("/devices/none")).status_code == 404
+        assert (await alice.get("/none")).status_code == 404
         assert await bob.bodies() == ["x", "y", "y", "hello", "hello"]
 
 
