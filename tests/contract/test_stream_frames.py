@@ -95,6 +95,19 @@ async def test_who_sends_megabytes_can_still_read_why_not(rig: Rig) -> None:
         (frame(TEXT, b"[1]"), 4400, "malformed"),
         (b"GET / HTTP/1.1\r\n\r\n", 1002, "malformed"),
     ],
+    ids=[
+        "binary",
+        "half a letter",
+        "a surrogate",
+        "not masked",
+        "no beginning",
+        "unknown kind",
+        "long ping",
+        "half a code",
+        "a bad reason",
+        "no object",
+        "http",
+    ],
 )
 async def test_what_is_no_frame_ends_it(rig: Rig, sent: bytes, code: int, reason: str) -> None:
     async with rig.site.raw(token="good") as raw:
