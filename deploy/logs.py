@@ -44,7 +44,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "reason": "why, in our own words",
     "message_id": "a message; ids say nothing about who or what",
     "session": "a session",
+    "sessions": "how many of them",
     "gateway": "a gateway process",
+    "gateways": "several of them",
     "migration": "a migration's name",
 }
 REPEAT_SECONDS: Final = 10.0

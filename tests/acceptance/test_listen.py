@@ -38,7 +38,9 @@ class Shell:
         """A command that goes on, and the file that it prints to."""
         printed = self._home / f"printed-{len(self._running)}"
         with printed.open("wb") as out, printed.with_suffix(".err").open("wb") as errors:
-            process = subprocess.Popen([RESTANTE, *arguments], env=self.environment, stdout=out, stderr=errors)
+            process = subprocess.Popen(
+                [RESTANTE, *arguments], env=self.environment, stdout=out, stderr=errors, preexec_fn=_as_in_a_terminal
+            )
         self._running.append(process)
         return process, printed
 
@@ -46,6 +48,11 @@ class Shell:
         for process in self._running:
             process.kill()
             process.wait()
+
+
+def _as_in_a_terminal() -> None:
+    """Whoever runs the tests in the background has Ctrl-C ignored, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

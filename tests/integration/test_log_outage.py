@@ -237,12 +237,11 @@ async def test_closing_while_a_batch_waits_for_its_retry(broker: OwnBroker, conn
         batch.append(timestamp=None, key=None, value=b"", headers=[])
         answer = await session.hand_over(batch, (LIFECYCLE, 0))
         accumulator = session._producer._message_accumulator
-        await eventually(lambda: bool(accumulator._pending_batches))
-        broker.kill()
-        await eventually(lambda: any(batch.retry_count for queue in accumulator._batches.values() for batch in queue))
-        await session.close()
+        [sent] = await eventually(lambda: list(accumulator._pending_batches))
+        accumulator.reenqueue(sent)  # as the sender does when a connection breaks
     finally:
-        broker.start()
+        await session.close()
+        broker.resume()
     with pytest.raises(ProducerClosed):
         await answer
     assert failures == []
