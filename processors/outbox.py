@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.codec import Record
+from schemas.events import FactBase
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 5.0
@@ -29,12 +30,16 @@ async def append_until_held(
 ) -> None:
     """Returns once the log has every record, however long that takes; an unknown outcome is written again, with the same id.
 
-    None among `partitions` is the one of the record's key. `waiting` is told True when the log refused some, and False when
-    it has them all.
+    Facts come first, and the rest once the log has them: a client that acknowledges what it was pushed must not overtake the
+    record that says so. None among `partitions` is the one of the record's key. `waiting` is told True when the log refused
+    some, and False when it has them all.
     """
-    for first in range(0, len(records), MOST_AT_ONCE):
-        last = first + MOST_AT_ONCE
-        await _append(log, list(zip(records[first:last], partitions[first:last], strict=True)), waiting)
+    pairs = list(zip(records, partitions, strict=True))
+    facts = [pair for pair in pairs if isinstance(pair[0], FactBase)]
+    rest = [pair for pair in pairs if not isinstance(pair[0], FactBase)]
+    for part in (facts, rest):
+        for first in range(0, len(part), MOST_AT_ONCE):
+            await _append(log, part[first : first + MOST_AT_ONCE], waiting)
 
 
 async def _append(log: Log, left: list[tuple[Record, int | None]], waiting: Callable[[bool], None]) -> None:

@@ -12,7 +12,7 @@ from deploy.wiring import process
 from processors import worker
 from processors.app import Options
 from processors.health import Health
-from producers.kafka import KafkaLog
+from producers.apart import PushesApart
 from producers.kafka_tail import KafkaTail
 from schemas.topics import GATEWAYS
 
@@ -35,7 +35,7 @@ async def _processor(settings: Settings, admin_port: int) -> None:
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with (
-            KafkaLog(kafka) as log,
+            PushesApart(kafka) as log,
             KafkaTail(kafka, GATEWAYS, start="beginning") as leases,
             served(admin_app(lambda: health.reasons), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
         ):

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import pytest
 
+from producers.apart import PushesApart
 from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.log import Appended, EventLog, LogUnavailable, RecordTooLarge
@@ -47,6 +48,9 @@ class Trial(Protocol):
         """What a reader finds from offset `first` to `last`, with append times."""
 
 
+Kind = type[KafkaLog] | type[StripedLog] | type[PushesApart]
+
+
 @dataclass
 class InMemory:
     log: MemoryLog
@@ -60,7 +64,7 @@ class InMemory:
 
 @dataclass
 class OnKafka:
-    kind: type[KafkaLog] | type[StripedLog]
+    kind: Kind
     log: EventLog
     connection: KafkaConnection
     stack: AsyncExitStack
@@ -73,8 +77,8 @@ class OnKafka:
         return [(Encoded(one.key, one.value, list(one.headers)), one.timestamp) for one in found]
 
 
-@pytest.fixture(params=[None, KafkaLog, StripedLog], ids=["memory", "kafka", "stripes"])
-def kind(request: pytest.FixtureRequest) -> type[KafkaLog] | type[StripedLog] | None:
+@pytest.fixture(params=[None, KafkaLog, StripedLog, PushesApart], ids=["memory", "kafka", "stripes", "apart"])
+def kind(request: pytest.FixtureRequest) -> Kind | None:
     """A log on Kafka; None for the one in memory."""
     return request.param
 
@@ -86,7 +90,7 @@ def bootstrap(request: pytest.FixtureRequest, kind: object) -> str | None:
 
 
 @pytest.fixture
-async def trial(bootstrap: str | None, kind: type[KafkaLog] | type[StripedLog] | None) -> AsyncIterator[Trial]:
+async def trial(bootstrap: str | None, kind: Kind | None) -> AsyncIterator[Trial]:
     async with AsyncExitStack() as stack:
         if bootstrap is None or kind is None:
             yield InMemory(await stack.enter_async_context(MemoryLog(8)))

@@ -9,7 +9,7 @@ from processors import outbox
 from processors.health import Health, Watch
 from processors.outbox import append_until_held
 from schemas.codec import Record
-from tests.builders import pending
+from tests.builders import attempted, pending, pushed, receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +60,13 @@ async def test_a_great_many_leave_in_parts_and_in_order(monkeypatch: pytest.Monk
     parts = [[record for record, _ in part] for part in log.asked]
     assert parts == [records[:2], records[2:4], records[3:4], records[4:]]
     assert log.asked[0] == [(records[0], 0), (records[1], None)]
+
+
+async def test_what_a_client_might_answer_leaves_once_the_log_has_the_facts() -> None:
+    """An acknowledgement of the push would overtake the record of the attempt, and the trail would lack it."""
+    log = Refusing({1})
+    await append_until_held(log, [pushed(), attempted(1), receipt(1), attempted(2)], [1, 4, None, 5], waiting=lambda _: None)
+    assert log.asked == [[(attempted(1), 4), (attempted(2), 5)], [(attempted(2), 5)], [(pushed(), 1), (receipt(1), None)]]
 
 
 async def test_nothing_to_append_asks_nobody() -> None:
