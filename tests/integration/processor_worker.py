@@ -24,10 +24,11 @@ from producers.kafka_tail import KafkaTail
 from schemas.codec import Record
 from schemas.events import DeliveryAttempted, PendingSync
 from schemas.metrics import SESSIONS
+from schemas.receipt import Receipt
 from schemas.topics import GATEWAYS
 from tests.integration.processor_rig import PrefixedLog
 
-FAIL_POINTS = ("none", "run-error", "kill-after-append", "hold-first-append")
+FAIL_POINTS = ("none", "run-error", "kill-after-append", "kill-after-receipts", "hold-first-append")
 
 
 class FailingLog:
@@ -39,13 +40,14 @@ class FailingLog:
         self._calls = 0
 
     async def append_all(self, records: Sequence[Record], *, partitions: Sequence[int | None] | None = None) -> list[Any]:
-        if not any(isinstance(record, DeliveryAttempted | PendingSync) for record in records):
+        after = Receipt if self._fail == "kill-after-receipts" else DeliveryAttempted | PendingSync
+        if not any(isinstance(record, after) for record in records):
             return await self._log.append_all(records, partitions=partitions)
         self._calls += 1
         if self._fail == "hold-first-append" and self._calls == 1:
             await asyncio.Event().wait()
         answers = await self._log.append_all(records, partitions=partitions)
-        if self._fail == "kill-after-append":
+        if self._fail.startswith("kill-after"):
             os.kill(os.getpid(), signal.SIGKILL)
         return answers
 

@@ -73,7 +73,7 @@ async def test_killed_between_append_and_commit_it_says_the_same_again(
     async with rig(kafka, topic_prefix, tmp_path) as world:
         messages = await world.store(30)
         await acknowledge(world, messages, Outcome.DELIVERED)
-        assert await world.start(fail="kill-after-append").ended() == -SIGKILL
+        assert await world.start(fail="kill-after-receipts").ended() == -SIGKILL
         before = await receipts(world, records=30)
         assert await world.committed() == {}
         world.start()
