@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -48,7 +49,14 @@ def broker() -> Iterator[OwnBroker]:
 @pytest.fixture
 async def connection(broker: OwnBroker) -> KafkaConnection:
     connection = KafkaConnection(bootstrap=broker.address)
-    await create_topics(connection, partitions=8)
+
+    async def made() -> bool:
+        with suppress(LogUnavailable):  # the broker may be coming back from the test before
+            await create_topics(connection, partitions=8)
+            return True
+        return False
+
+    await eventually(made, within=60)
     return connection
 
 

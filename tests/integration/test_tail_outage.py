@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 from aiokafka import TopicPartition
@@ -38,7 +39,14 @@ def broker() -> Iterator[OwnBroker]:
 @pytest.fixture
 async def connection(broker: OwnBroker) -> KafkaConnection:
     connection = KafkaConnection(bootstrap=broker.address)
-    await create_topics(connection, partitions=2)
+
+    async def made() -> bool:
+        with suppress(LogUnavailable):  # the broker may be coming back from the test before
+            await create_topics(connection, partitions=2)
+            return True
+        return False
+
+    await eventually(made, within=60)
     return connection
 
 
