@@ -7,6 +7,7 @@ processor time a record.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Self
@@ -21,21 +22,16 @@ from schemas.topics import LIFECYCLE
 STRIPES = 4
 
 
-class StripedLog:
-    """`producers.log.EventLog` over `stripes` of `KafkaLog`. Every partition belongs to one of them, so its records keep
-    their order. The bounds are those of one log, shared out."""
+class SideBySide(ABC):
+    """`producers.log.EventLog` over several of `KafkaLog`. Every partition of a topic belongs to one of them, so its records
+    keep their order."""
 
-    def __init__(
-        self,
-        connection: KafkaConnection,
-        *,
-        stripes: int = STRIPES,
-        max_records: int = MAX_RECORDS,
-        max_bytes: int = MAX_BYTES,
-    ) -> None:
-        self._logs = [
-            KafkaLog(connection, max_records=max_records // stripes, max_bytes=max_bytes // stripes) for _ in range(stripes)
-        ]
+    def __init__(self, logs: Sequence[KafkaLog]) -> None:
+        self._logs = logs
+
+    @abstractmethod
+    def _log(self, place: Place) -> KafkaLog:
+        """The one that this partition belongs to."""
 
     @property
     def partitions(self) -> int:
@@ -77,6 +73,25 @@ class StripedLog:
 
     async def ends(self, topic: str = LIFECYCLE) -> Mapping[int, int]:
         return await self._logs[0].ends(topic)
+
+
+class StripedLog(SideBySide):
+    """`stripes` connections that share out the partitions. The bounds are those of one log, shared out."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        stripes: int = STRIPES,
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        super().__init__(
+            [
+                KafkaLog(connection, max_records=max_records // stripes, max_bytes=max_bytes // stripes)
+                for _ in range(stripes)
+            ]
+        )
 
     def _log(self, place: Place) -> KafkaLog:
         return self._logs[place[1] % len(self._logs)]
