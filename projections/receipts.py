@@ -21,29 +21,27 @@ class Told:
     at_ms: int
 
 
-def counts(outcome: Outcome, before: Iterable[Outcome]) -> bool:
-    """Whether a receipt tells something after those that came before it about the same message."""
-    return all(earlier is Outcome.DELIVERED and outcome is Outcome.READ for earlier in before)
-
-
 async def apply(connection: Connection, records: Iterable[Told]) -> Applied:
     """Fold receipts, each partition's in their order, inside the caller's transaction. What does not count is left out; a
     receipt that says for a second time what was said is no fault, so nothing is counted as ignored."""
-    known: dict[tuple[UUID, UUID], list[Outcome]] = {}
-    kept: list[Told] = []
+    said: dict[tuple[UUID, UUID], list[Outcome]] = {}
+    waves: list[list[Told]] = []
     for told in records:
-        before = known.setdefault((told.receipt.sender, told.receipt.message_id), [])
-        if counts(told.receipt.outcome, before):
-            before.append(told.receipt.outcome)
-            kept.append(told)
-    if kept:
+        before = said.setdefault((told.receipt.sender, told.receipt.message_id), [])
+        if told.receipt.outcome in before:
+            continue
+        if len(before) == len(waves):
+            waves.append([])
+        waves[len(before)].append(told)  # what counts depends on the table, so each message is told one thing at a time
+        before.append(told.receipt.outcome)
+    for wave in waves:
         await connection.run(
             QUERIES["tell"],
-            accounts=columns.uuids([told.receipt.sender for told in kept]),
-            positions=columns.bigints([told.place.offset for told in kept]),
-            message_ids=columns.uuids([told.receipt.message_id for told in kept]),
-            recipients=columns.uuids([told.receipt.recipient for told in kept]),
-            outcomes=columns.texts([told.receipt.outcome.value for told in kept]),
-            at_ms=columns.bigints([told.receipt.at_ms for told in kept]),
+            accounts=columns.uuids([told.receipt.sender for told in wave]),
+            positions=columns.bigints([told.place.offset for told in wave]),
+            message_ids=columns.uuids([told.receipt.message_id for told in wave]),
+            recipients=columns.uuids([told.receipt.recipient for told in wave]),
+            outcomes=columns.texts([told.receipt.outcome.value for told in wave]),
+            at_ms=columns.bigints([told.receipt.at_ms for told in wave]),
         )
     return Applied()

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,11 @@ from deploy.local import kafka_jars, ports
 from deploy.local.kafka import IMAGE, LocalKafka
 from deploy.local.server import launch
 from deploy.settings import machine_environment
+from producers.connection import KafkaConnection
+from producers.log import LogUnavailable
+from producers.topics import create_topics
 from tests import containers
+from tests.eventually import eventually
 
 
 class OwnBroker(Protocol):
@@ -55,6 +59,20 @@ def own_broker() -> Iterator[OwnBroker]:
         return
     with containers.kafka_container() as container:
         yield _Container(container)
+
+
+async def with_topics(broker: OwnBroker, *, partitions: int) -> KafkaConnection:
+    """A connection to a broker that has our topics. It may be coming back from the test before."""
+    connection = KafkaConnection(bootstrap=broker.address)
+
+    async def made() -> bool:
+        with suppress(LogUnavailable):
+            await create_topics(connection, partitions=partitions)
+            return True
+        return False
+
+    await eventually(made, within=60)
+    return connection
 
 
 class _Container:

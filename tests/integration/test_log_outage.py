@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -19,12 +18,11 @@ from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.log import DEADLINE_SECONDS, Appended, LogUnavailable
 from producers.session import Session
-from producers.topics import create_topics
 from schemas.codec import decode
 from schemas.events import MessageStored
 from schemas.topics import LIFECYCLE
 from tests import builders
-from tests.brokers import OwnBroker, own_broker
+from tests.brokers import OwnBroker, own_broker, with_topics
 from tests.eventually import eventually
 from tests.topic_reader import read_partition
 
@@ -48,16 +46,7 @@ def broker() -> Iterator[OwnBroker]:
 
 @pytest.fixture
 async def connection(broker: OwnBroker) -> KafkaConnection:
-    connection = KafkaConnection(bootstrap=broker.address)
-
-    async def made() -> bool:
-        with suppress(LogUnavailable):  # the broker may be coming back from the test before
-            await create_topics(connection, partitions=8)
-            return True
-        return False
-
-    await eventually(made, within=60)
-    return connection
+    return await with_topics(broker, partitions=8)
 
 
 @pytest.fixture

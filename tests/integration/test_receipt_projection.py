@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -30,6 +29,7 @@ from schemas.receipt import Outcome, Receipt
 from schemas.topics import LIFECYCLE, RECEIPTS
 from tests.builders import ALICE, BOB, T0_MS, an_id, receipt, registered, stored
 from tests.eventually import eventually
+from tests.integration.projector_rig import running
 from tests.integration.tables import everything
 
 DELIVERED, READ, ERASED = Outcome.DELIVERED, Outcome.READ, Outcome.ERASED
@@ -81,15 +81,6 @@ class Rig:
 
     async def told(self, user: UUID = ALICE, after: int = START) -> list[tuple[int, str]]:
         return [(row.position, row.outcome) for row in await Reads(self.database).receipts(user, after=after, limit=100)]
-
-
-@asynccontextmanager
-async def running(*projectors: Projector) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(projector.run()) for projector in projectors]
-        yield
-        for task in tasks:
-            task.cancel()
 
 
 def on(scenario: Callable[[Rig], Awaitable[None]], url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 
 import pytest
 from aiokafka import TopicPartition
@@ -15,11 +14,10 @@ from producers.kafka import KafkaLog
 from producers.kafka_tail import KafkaTail
 from producers.log import DEADLINE_SECONDS, LogUnavailable
 from producers.tail import Tailed
-from producers.topics import create_topics
 from schemas.push import Push
 from schemas.topics import PUSH
 from tests import builders
-from tests.brokers import OwnBroker, own_broker
+from tests.brokers import OwnBroker, own_broker, with_topics
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.anyio
@@ -38,16 +36,7 @@ def broker() -> Iterator[OwnBroker]:
 
 @pytest.fixture
 async def connection(broker: OwnBroker) -> KafkaConnection:
-    connection = KafkaConnection(bootstrap=broker.address)
-
-    async def made() -> bool:
-        with suppress(LogUnavailable):  # the broker may be coming back from the test before
-            await create_topics(connection, partitions=2)
-            return True
-        return False
-
-    await eventually(made, within=60)
-    return connection
+    return await with_topics(broker, partitions=2)
 
 
 @pytest.fixture
