@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from producers.mends import mend
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaConnection:
@@ -16,4 +18,5 @@ class KafkaConnection:
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for any aiokafka producer, consumer, admin client or bare client."""
+        mend()
         return {"bootstrap_servers": self.bootstrap, **self.security}

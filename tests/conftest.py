@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from aiokafka.conn import AIOKafkaConnection
 from psycopg import sql
 
 from tests import rungs
@@ -21,6 +22,21 @@ def _no_settings_from_outside() -> None:
     """What is set in the shell of whoever runs the tests must not change them."""
     for name in [name for name in os.environ if name.startswith("RESTANTE_")]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _connections_name_their_test() -> Iterator[None]:
+    """The garbage collector finds a connection that was left open during any later test; its name tells whose it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        connect, plain = AIOKafkaConnection.connect, AIOKafkaConnection.__repr__
+
+        async def noted(connection: AIOKafkaConnection) -> Any:
+            connection.opened_in = os.environ.get("PYTEST_CURRENT_TEST")
+            return await connect(connection)
+
+        patch.setattr(AIOKafkaConnection, "connect", noted)
+        patch.setattr(AIOKafkaConnection, "__repr__", lambda it: f"{plain(it)} of {getattr(it, 'opened_in', None)}")
+        yield
 
 
 @pytest.fixture(scope="session")
