@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from api import openapi, stream
+from api.access import ANYONE, OPERATORS
 from api.accounts import Accounts
 from api.calls import PRIVATE, Answer, Call, answer
 from api.cursors import Cursors, ReceiptCursors
@@ -249,7 +250,7 @@ def create_app(service: Service) -> Starlette:
         return described
 
     about = Operation(
-        method="GET", path="/openapi.json", handler=describe, summary="This description", secured=False, answers={200: None}
+        method="GET", path="/openapi.json", handler=describe, summary="This description", access=ANYONE, answers={200: None}
     )
     return _application(service, [*operations, about], WebSocketRoute(stream.PATH, service.stream))
 
@@ -266,7 +267,7 @@ def create_admin_app(service: Service) -> Starlette:
         path="/metrics",
         handler=metrics,
         summary="Metrics for Prometheus",
-        secured=False,
+        access=OPERATORS,
         rate=None,
         answers={200: None},
     )

@@ -60,7 +60,7 @@ class Call:
     @property
     def principal(self) -> Principal:
         """Who calls. Only for routes that want a token."""
-        assert self._principal is not None, "this route is not secured"
+        assert self._principal is not None, "this route is for anyone"
         return self._principal
 
     @principal.setter

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from api.access import Caller
 from api.frames import MEANINGS, SUBPROTOCOL
 from api.models import NAME, NoQuery, ProblemDetails
 from api.problems import PROBLEMS, Code
@@ -14,6 +15,7 @@ from api.resource import Operation
 REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
+_SECURITY: Final[Mapping[Caller, Any]] = {"anyone": [], "account": [{"bearer": []}], "socket": [{"bearer": []}, {}]}
 _COUNTED: Final[tuple[Code, ...]] = ("rate_limited",)
 _HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
 _ID: Final = {"type": "string", "format": "uuid"}
@@ -63,7 +65,7 @@ def _operation(row: Operation, schema_of: Mapping[Any, Any], components: Mapping
         "summary": row.summary,
         "parameters": [*_path_parameters(row.path), *_query_parameters(row, components), *_header_parameters(row)],
         "responses": _responses(row, schema_of),
-        "security": [{"bearer": []}] if row.secured else [{"bearer": []}, {}] if row.frames else [],
+        "security": _SECURITY[row.access.caller],
     }
     if row.frames:
         said["x-websocket"] = {
@@ -102,7 +104,8 @@ def _by_status(row: Operation) -> dict[int, list[Code]]:
     codes = [
         *row.problems,
         *_EVERYWHERE,
-        *(_SECURED if row.secured or row.frames else ()),
+        *((row.access.otherwise,) if row.access.otherwise in PROBLEMS else ()),
+        *(_SECURED if row.access.caller != "anyone" else ()),
         *(_COUNTED if row.rate else ()),
         *(_WITH_BODY if row.body is not None else ()),
     ]

@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
+from api.access import Access
 from api.calls import PRIVATE, Answer, Call, ClientGone
 from api.limits import Limits, address_of
 from api.models import NoQuery
@@ -37,14 +38,14 @@ class Operation:
     tuple of those that are possible). `parts` are models that an answer refers to by name only,
     `headers` the ones it takes with their meaning, `gives` those of a success. `rate` is what it counts
     as (handlers count messages themselves), None where nobody counts. `frames` are the unions of what client and server
-    send where the path is a WebSocket; there a token may, but need not, come with the request."""
+    send where the path is a WebSocket."""
 
     method: str
     path: str
     handler: Handler
     summary: str
+    access: Access
     notes: str = ""
-    secured: bool = True
     rate: Rate | None = "requests"
     body: Any = None
     query: type[Any] = NoQuery
@@ -82,7 +83,7 @@ class Edge:
             return
         if row.rate is not None:
             self._limits.request_from(address_of(call.scope))
-        if row.secured:
+        if row.access.caller == "account":
             self.authorise(call)
             self._limits.request(call.principal.user.int)
         if row.rate == "sign_ups" or row.rate == "logins":

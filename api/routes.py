@@ -3,6 +3,7 @@
 from typing import Final
 
 from api import models
+from api.access import ANYONE, Access
 from api.devices import DeviceCalls
 from api.frames import ClientFrame, ServerFrame
 from api.health import HealthCalls
@@ -28,7 +29,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             path="/health/live",
             handler=health.live,
             summary="Whether this process answers",
-            secured=False,
+            access=ANYONE,
             rate=None,
             answers={200: models.Health},
         ),
@@ -37,7 +38,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             path="/health/ready",
             handler=health.ready,
             summary="Whether this process should be sent calls",
-            secured=False,
+            access=ANYONE,
             rate=None,
             answers=answers,
         ),
@@ -46,7 +47,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
             path="/health",
             handler=health.whole,
             summary="Whether the whole service does its work",
-            secured=False,
+            access=ANYONE,
             rate=None,
             answers=answers,
         ),
@@ -73,6 +74,7 @@ def public_operations(
             handler=messages.post,
             rate="messages",
             summary="Send a message; 202 once the log holds it for good",
+            access=Access("account", "mail to anybody, in the name of the account"),
             notes=(
                 "With an idempotency key a retry, however late and through whichever process, is the same message. "
                 "While the outcome is unknown (503), the key settles it."
@@ -97,6 +99,7 @@ def public_operations(
             handler=messages.batch,
             rate="messages",
             summary="Send up to 500 messages, each on its own",
+            access=Access("account", "mail to anybody, in the name of the account"),
             notes=(
                 "Only a body that is no batch at all is refused as a whole. A message that is wrong in itself, or one too "
                 "many (each counts against rate and quota), is a problem among the results and the others are stored; "
@@ -113,6 +116,7 @@ def public_operations(
             path="/messages/sync",
             handler=mailbox.sync,
             summary="What this device has not acknowledged, oldest first",
+            access=Access("account", "the device's mailbox", otherwise="bad_cursor"),
             notes=(
                 "Reading never acknowledges. An empty cursor is none. With stale=ok and the log away there is no "
                 "waiting, and as_of is the last moment at which this process knew the mailbox to be complete, or "
@@ -120,13 +124,14 @@ def public_operations(
             ),
             query=models.SyncQuery,
             answers={200: models.Page},
-            problems=("bad_cursor", "directory_unavailable", *_READ),
+            problems=("directory_unavailable", *_READ),
         ),
         Operation(
             method="POST",
             path="/messages/ack",
             handler=mailbox.ack,
             summary="Acknowledge messages, so that this device's mailbox shows them no more",
+            access=Access("account", "the device's mailbox", otherwise="unknown"),
             notes=("An id given twice is answered once. The answer to up_to counts what this call acknowledged."),
             body=models.Acknowledgement,
             answers={200: (models.Acknowledged, models.AcknowledgedCount)},
@@ -137,6 +142,7 @@ def public_operations(
             path="/messages/read",
             handler=mailbox.read,
             summary="Say that messages were read, which acknowledges them, too",
+            access=Access("account", "the device's mailbox", otherwise="unknown"),
             notes=("Acknowledged means read just now; already means that the account had read it and this device had it."),
             body=models.IdList,
             answers={200: models.Acknowledged},
@@ -147,6 +153,7 @@ def public_operations(
             path="/messages/status",
             handler=statuses.several,
             summary="Where several messages are",
+            access=Access("account", "messages that the account sent or got", otherwise="unknown"),
             body=models.IdList,
             answers={200: models.Statuses},
             problems=_READ,
@@ -156,26 +163,29 @@ def public_operations(
             path="/messages/{id}",
             handler=statuses.one,
             summary="Where a message is",
+            access=Access("account", "messages that the account sent or got", otherwise="message_unknown"),
             answers={200: models.MessageStatus},
-            problems=("message_unknown", *_READ),
+            problems=_READ,
         ),
         Operation(
             method="GET",
             path="/messages/{id}/trail",
             handler=statuses.trail,
             summary="Every state of a message with the record in the log that proves it",
+            access=Access("account", "messages that the account sent or got", otherwise="message_unknown"),
             notes=(
                 "Repeats are records that came under the same idempotency key before the first was known; they "
                 "changed nothing."
             ),
             answers={200: models.TrailAnswer},
-            problems=("message_unknown", *_READ),
+            problems=_READ,
         ),
         Operation(
             method="GET",
             path="/receipts",
             handler=receipts.page,
             summary="What became of the messages that this account sent, oldest first",
+            access=Access("account", "receipts of what the account sent", otherwise="bad_cursor"),
             notes=(
                 "Each receipt once, the same for all devices: Delivered with the first device that acknowledged, then Read; "
                 "Read alone where it came first. A cursor is resumed from for ever; cursor=now starts at the end, an empty "
@@ -183,13 +193,14 @@ def public_operations(
             ),
             query=models.ReceiptsQuery,
             answers={200: models.ReceiptPage},
-            problems=("bad_cursor", *_READ),
+            problems=_READ,
         ),
         Operation(
             method="GET",
             path=PATH,
             handler=stream.plain,
             summary="Mail as it comes, over a WebSocket",
+            access=Access("socket", "the device's mailbox, receipts of what the account sent", otherwise="bad_cursor"),
             notes=(
                 "Ask for the subprotocol restante.v1. Frames are JSON texts, one object each, of at most 64 KiB from the "
                 "client; ignore frames and fields that you do not know. A browser sends its token in the first frame, "
@@ -201,14 +212,12 @@ def public_operations(
                 "is a problem code. Frames that move nothing (ping, authenticate, invalid ones) may come 100 times in 10 "
                 "seconds."
             ),
-            secured=False,
             query=StreamQuery,
             headers=(("Sec-WebSocket-Protocol", "restante.v1"), ("Origin", "of a web page: ours")),
             gives=("Sec-WebSocket-Protocol",),
             answers={101: None},
             problems=(
                 "subprotocol_missing",
-                "bad_cursor",
                 "foreign_origin",
                 "upgrade_required",
                 "log_unavailable",
@@ -222,7 +231,7 @@ def public_operations(
             handler=logins.sign_up,
             rate="sign_ups",
             summary="Sign up",
-            secured=False,
+            access=Access("anyone", "an account of a name that was never given"),
             body=models.NewAccount,
             answers={201: models.Account},
             problems=("signup_closed", "name_taken", "directory_unavailable", "overloaded"),
@@ -233,32 +242,33 @@ def public_operations(
             handler=logins.log_in,
             rate="logins",
             summary="Log in on a device",
+            access=Access("anyone", "the account whose password comes along", otherwise="bad_credentials"),
             notes=("The same label is the same device until it is removed, with its mailbox as it was."),
-            secured=False,
             body=models.Login,
             answers={200: models.Tokens},
-            problems=("bad_credentials", "token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
+            problems=("token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
         ),
         Operation(
             method="POST",
             path="/tokens/refresh",
             handler=logins.refresh,
             summary="Fresh tokens for a refresh token, which is used up",
+            access=Access("anyone", "the device whose refresh token comes along", otherwise="token_invalid"),
             notes=(
                 "Shown again within 60 seconds, while no successor was used, it gives another pair and the first "
                 "successor stays good: the answer was lost, or two tabs share it. Later the whole login ends: "
                 "token_reused."
             ),
-            secured=False,
             body=models.Refresh,
             answers={200: models.Tokens},
-            problems=("token_invalid", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
+            problems=("token_expired", "token_revoked", "token_reused", "directory_unavailable"),
         ),
         Operation(
             method="DELETE",
             path="/tokens/current",
             handler=devices.log_out,
             summary="Log out on this device",
+            access=Access("account", "the device's tokens"),
             notes=("All tokens of this device end, its socket closes. Its mailbox stays as it is."),
             answers={204: None},
             problems=("directory_unavailable",),
@@ -268,6 +278,7 @@ def public_operations(
             path="/devices",
             handler=devices.listed,
             summary="The account's devices, each with how much waits for it",
+            access=Access("account", "the account's devices"),
             answers={200: models.Devices},
             problems=("directory_unavailable", *_READ),
         ),
@@ -276,31 +287,33 @@ def public_operations(
             path="/devices/{device_id}",
             handler=devices.remove,
             summary="Remove a device",
+            access=Access("account", "the account's devices", otherwise="device_unknown"),
             notes=(
                 "Its tokens end, its socket closes, its view of the mailbox is freed; what no device has acknowledged stays "
                 "with the account. Again is 204 again. Where the log is away (503) the tokens have ended all the same "
                 "and the rest is done as soon as it can be. The label may be used for a new device."
             ),
             answers={204: None},
-            problems=("device_unknown", "directory_unavailable", "log_unavailable"),
+            problems=("directory_unavailable", "log_unavailable"),
         ),
         Operation(
             method="GET",
             path="/presence/{name}",
             handler=presence.of,
             summary="Whether somebody is there",
+            access=Access("account", "those with whom the account has exchanged messages", otherwise="presence_unknown"),
             notes=(
                 "For those only who have sent each other a message; whoever has not gets the answer for an unknown name."
             ),
             answers={200: models.Presence},
-            problems=("presence_unknown", "directory_unavailable", *_READ),
+            problems=("directory_unavailable", *_READ),
         ),
         Operation(
             method="GET",
             path="/.well-known/jwks.json",
             handler=logins.public_keys,
             summary="Public keys that verify access tokens",
-            secured=False,
+            access=ANYONE,
             answers={200: models.Jwks},
         ),
         *health_operations(health),
