@@ -6,6 +6,8 @@ Apache Kafka, `stripes` several of them side by side, `memory` one for tests and
 suite. `topics` creates the topics, compares a live cluster with the table in `schemas.topics` and refuses one that
 could lose what we promise to keep.
 
+`recorded` reads back what the log holds, from one offset to another, for whoever judges it or makes something anew from it.
+
     async with KafkaLog(KafkaConnection("127.0.0.1:9092")) as log:
         appended = await log.append(fact)
 
