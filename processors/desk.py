@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from processors.decisions import Outgoing, decide
+from processors.gone import Gone
 from processors.over import Over
 from processors.presence import NOBODY, Here, after, hints
 from processors.quarantine import Allowance, Fetched, quarantined
@@ -22,6 +23,7 @@ from schemas.events import (
     DeliveryAttempted,
     DeviceRemoved,
     MessagesDelivered,
+    MessagesErased,
     MessagesRead,
     MessageStored,
     PendingSync,
@@ -44,8 +46,9 @@ LOOKED_AT: Final = (
     SessionClosed,
     DeviceRemoved,
     AccountErased,
+    MessagesErased,
 )
-_ACKNOWLEDGE: Final = (MessagesDelivered, MessagesRead)
+_TOLD: Final = (MessagesDelivered, MessagesRead, MessagesErased)
 _PASSED_OVER: Final = frozenset(type_name(cls).encode() for cls in SCHEMA_OF if cls not in LOOKED_AT)
 _WORD: Final[dict[type[Any], str]] = {DeliveryAttempted: "delivery_attempted", PendingSync: "pending_sync"}
 
@@ -100,6 +103,7 @@ class Desk:
         self._recent = recent or RecentIds()
         self._receipts = receipts or Receipts(producer)
         self._over = Over()
+        self._gone = Gone()
         self._partitions: dict[int, _Partition] = {}
 
     @property
@@ -155,10 +159,13 @@ class Desk:
         if isinstance(fact, MessageStored) and fact.keyed and self._is_repeat(fact, recorded):
             findings.repeats += 1
             return
-        if isinstance(fact, _ACKNOWLEDGE):
-            findings.receipts += self._receipts.of(fact, recorded)
+        if isinstance(fact, _TOLD):
+            if isinstance(fact, MessagesErased) or not self._gone.before(recorded):
+                findings.receipts += self._receipts.of(fact, recorded)
             return
-        if isinstance(fact, SessionClosed):
+        if isinstance(fact, AccountErased):
+            self._gone.erased(recorded)
+        elif isinstance(fact, SessionClosed):
             self._over.ended(fact, recorded)
         elif isinstance(fact, SessionOpened | SessionMarked):
             end = self._over.end_again(fact, recorded, self._producer)

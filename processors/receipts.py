@@ -1,4 +1,4 @@
-"""What a sender is told of an acknowledgement: one receipt an entry, to the sender's partition. Pure.
+"""What a sender is told of an acknowledgement, or of an erasure: one receipt an entry, to the sender's partition. Pure.
 
 The id of a receipt is derived from (message, outcome), so one that is written again is one record in effect. The memory here
 only spares repeats: several devices acknowledge the same message, and clients acknowledge again.
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Final
 from uuid import UUID
 
-from schemas.events import MessagesDelivered, MessagesRead, Recorded
+from schemas.events import MessagesDelivered, MessagesErased, MessagesRead, Recorded
 from schemas.ids import derived_id
 from schemas.receipt import Outcome, Receipt
 
@@ -16,8 +16,17 @@ MAX_REMEMBERED: Final = 100_000
 """Of each outcome; about 25 MB. With more messages under way a repeat becomes one more record of the same id."""
 
 
+Telling = MessagesDelivered | MessagesRead | MessagesErased
+
+_OUTCOMES: Final[dict[type[Telling], Outcome]] = {
+    MessagesDelivered: Outcome.DELIVERED,
+    MessagesRead: Outcome.READ,
+    MessagesErased: Outcome.ERASED,
+}
+
+
 class Receipts:
-    """The receipts that acknowledgements ask for. `producer` names this process in them.
+    """The receipts that facts ask for. `producer` names this process in them.
 
     A receipt is spared only where an *earlier* record asked for it: a record that is read again asks again, since what it
     asked for the first time may not be in the log, and its offset must not be committed before it is.
@@ -25,15 +34,13 @@ class Receipts:
 
     def __init__(self, producer: str, *, limit: int = MAX_REMEMBERED) -> None:
         self._producer = producer
-        self._delivered = _Asked(limit)
-        self._read = _Asked(limit)
+        self._asked = {outcome: _Asked(limit) for outcome in Outcome}
 
-    def of(self, fact: MessagesDelivered | MessagesRead, recorded: Recorded) -> list[Receipt]:
+    def of(self, fact: Telling, recorded: Recorded) -> list[Receipt]:
         """One for each entry that has not had it."""
         at, recipient, cause = recorded.place.offset, fact.recipient, fact.event_id
-        is_read = isinstance(fact, MessagesRead)
-        outcome = Outcome.READ if is_read else Outcome.DELIVERED
-        asked = self._read if is_read else self._delivered
+        outcome = _OUTCOMES[type(fact)]
+        asked, read = self._asked[outcome], self._asked[Outcome.READ]
         return [
             Receipt(
                 event_id=receipt_id(entry.message_id, outcome),
@@ -47,7 +54,7 @@ class Receipts:
                 at_ms=recorded.at_ms,
             )
             for entry in fact.entries
-            if not (asked.before(entry.message_id, at) or (not is_read and self._read.holds(entry.message_id, at)))
+            if not (asked.before(entry.message_id, at) or (asked is not read and read.holds(entry.message_id, at)))
         ]
 
 

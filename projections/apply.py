@@ -18,6 +18,7 @@ from schemas.events import (
     DeviceRegistered,
     DeviceRemoved,
     MessagesDelivered,
+    MessagesErased,
     MessagesRead,
     MessageStored,
     PendingSync,
@@ -28,6 +29,9 @@ from schemas.events import (
 )
 
 QUERIES: Final = load_queries("projections", "apply.sql")
+
+LEFT_AT_ONCE: Final = 10_000
+"""So many messages a statement take leave of an erased account: each must be done before its connection is cut."""
 
 Packing = dict[str, Callable[[Sequence[Any]], columns.Column]]
 
@@ -108,10 +112,12 @@ _ACK: Final[Packing] = {
 
 @dataclass(slots=True)
 class Applied:
-    """What came of some facts. `ignored` rows told of messages that are unknown, another's, or stored later."""
+    """What came of some facts. `ignored` rows told of messages that are unknown, another's, or stored later;
+    `erased` messages came for accounts that were erased already."""
 
     ignored: int = 0
     repeats: int = 0
+    erased: int = 0
 
 
 async def apply(connection: Connection, records: Iterable[Recorded]) -> Applied:
@@ -142,6 +148,16 @@ async def apply(connection: Connection, records: Iterable[Recorded]) -> Applied:
             case AccountErased():
                 batch = await _written(connection, batch, applied)
                 await connection.run(QUERIES["erase"], **_alone(recorded))
+                while await connection.run(QUERIES["leave"], account=fact.recipient, limit=Int8(LEFT_AT_ONCE)):
+                    pass
+            case MessagesErased():
+                batch = await _written(connection, batch, applied)
+                await connection.run(
+                    QUERIES["told"],
+                    account=fact.recipient,
+                    position=Int8(recorded.place.offset),
+                    message_ids=columns.uuids([entry.message_id for entry in fact.entries]),
+                )
             case _:
                 assert_never(fact)
     await _written(connection, batch, applied)
@@ -165,7 +181,8 @@ async def _written(connection: Connection, batch: Batch, applied: Applied) -> Ba
 async def _store(connection: Connection, batch: Batch, applied: Applied) -> None:
     if not batch.messages:
         return
-    new = (await connection.tuples(QUERIES["store"], **_packed(_MESSAGE, batch.messages.values())))[0][0]
+    new, erased = (await connection.tuples(QUERIES["store"], **_packed(_MESSAGE, batch.messages.values())))[0]
+    applied.erased += erased
     if new < len(batch.messages) or batch.repeats:
         applied.repeats += await _run(connection, "repeat", _REPEAT, list(batch.repeated()))
 

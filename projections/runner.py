@@ -333,3 +333,4 @@ def _moves(topic: str, steps: Sequence[_Step]) -> dict[str, Any]:
 def _count(applied: Applied) -> None:
     if applied.ignored:
         metrics.PROJECTION_IGNORED.inc(applied.ignored)
+    metrics.MESSAGES_TOO_LATE.inc(applied.erased)

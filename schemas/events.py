@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 MAX_ENTRIES: Final = 500
-"""Entries in one MessagesDelivered or MessagesRead."""
+"""Entries in one MessagesDelivered, MessagesRead or MessagesErased."""
 
 
 class PendingReason(StrEnum):
@@ -186,7 +186,15 @@ class DeviceRemoved(FactBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountErased(FactBase):
-    """An account is gone; what was not delivered to it never will be."""
+    """An account is gone; what was not delivered to it never will be. No acknowledgement of it counts any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesErased(FactBase):
+    """These messages (1 to 500) ended with their recipient's account: this is what their senders are told. It changes the
+    state of none, since AccountErased did that."""
+
+    entries: tuple[Entry, ...]
 
 
 Fact = (
@@ -201,6 +209,7 @@ Fact = (
     | DeviceRegistered
     | DeviceRemoved
     | AccountErased
+    | MessagesErased
 )
 
 

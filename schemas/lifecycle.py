@@ -20,6 +20,7 @@ from schemas.events import (
     EndReason,
     Entry,
     MessagesDelivered,
+    MessagesErased,
     MessagesRead,
     MessageStored,
     PendingReason,
@@ -61,7 +62,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """The life of one message. `delivered` is the first device's acknowledgement; `deliveries` has every device's."""
+    """The life of one message. `delivered` is the first device's acknowledgement; `deliveries` has every device's.
+    `told` is the record by which the sender hears that it was erased."""
 
     message_id: UUID
     sender: UUID
@@ -73,6 +75,7 @@ class Message:
     delivered: Mark | None = None
     read: Mark | None = None
     erased: Mark | None = None
+    told: Mark | None = None
     deliveries: Mapping[UUID, Mark] = field(default_factory=lambda: _NOTHING)
     in_flight: frozenset[UUID] = frozenset()
     repeats: tuple[Place, ...] = ()
@@ -158,9 +161,9 @@ def evolve(state: Recipient, recorded: Recorded) -> Recipient:
         case PendingSync():
             return _change(state, fact.message_id, lambda m: _pending(m, fact, mark))
         case MessagesDelivered():
-            return _entries(state, fact.entries, lambda m: _delivered(m, fact.device_id, mark))
+            return _acknowledged(state, fact.entries, lambda m: _delivered(m, fact.device_id, mark))
         case MessagesRead():
-            return _entries(state, fact.entries, lambda m: _read(m, fact.device_id, mark))
+            return _acknowledged(state, fact.entries, lambda m: _read(m, fact.device_id, mark))
         case SessionOpened() | SessionMarked():
             session = Session(
                 device_id=fact.device_id,
@@ -179,6 +182,8 @@ def evolve(state: Recipient, recorded: Recorded) -> Recipient:
             return _device_removed(state, fact.device_id, replace(mark, reason=EndReason.DEVICE_REMOVED))
         case AccountErased():
             return _erased(state, mark)
+        case MessagesErased():
+            return _entries(state, fact.entries, lambda m: _told(m, mark))
         case _:
             assert_never(fact)
 
@@ -240,7 +245,7 @@ def _late(message: Message, mark: Mark) -> Message:
 
 
 def _delivered(message: Message, device_id: UUID, mark: Mark) -> Message:
-    if message.erased or device_id in message.deliveries:
+    if device_id in message.deliveries:
         return message
     return replace(
         message,
@@ -251,8 +256,6 @@ def _delivered(message: Message, device_id: UUID, mark: Mark) -> Message:
 
 
 def _read(message: Message, device_id: UUID, mark: Mark) -> Message:
-    if message.erased:
-        return message
     message = _delivered(message, device_id, mark)
     return message if message.read else replace(message, read=mark)
 
@@ -282,6 +285,15 @@ def _erased(state: Recipient, mark: Mark) -> Recipient:
         for known, message in state.messages.items()
     }
     return replace(state, erased=mark, messages=messages, sessions=_NOTHING)
+
+
+def _told(message: Message, mark: Mark) -> Message:
+    return replace(message, told=mark) if message.erased and not message.told else message
+
+
+def _acknowledged(state: Recipient, entries: Iterable[Entry], change: Any) -> Recipient:
+    """The erasure of the account may have overtaken an acknowledgement on its way; it does not count any more."""
+    return state if state.erased else _entries(state, entries, change)
 
 
 def _entries(state: Recipient, entries: Iterable[Entry], change: Any) -> Recipient:

@@ -49,6 +49,11 @@ PROJECTION_IGNORED: Final = Counter(
     "Entries of facts about messages that are unknown or another recipient's. Any: a writer is broken, audit says which.",
     registry=REGISTRY,
 )
+MESSAGES_TOO_LATE: Final = Counter(
+    "restante_messages_too_late",
+    "Messages that reached the log after their recipient was erased, and end as Erased. Many: an API is cut off PostgreSQL.",
+    registry=REGISTRY,
+)
 PROCESSOR_LAG_RECORDS: Final = Gauge(
     "restante_processor_lag_records",
     "Records of the log that the processor has not decided on, by partition. Grows for minutes: add processors.",

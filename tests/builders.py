@@ -13,6 +13,7 @@ from schemas.events import (
     Entry,
     Fact,
     MessagesDelivered,
+    MessagesErased,
     MessagesRead,
     MessageStored,
     PendingReason,
@@ -156,6 +157,10 @@ def erased(**changes: Any) -> AccountErased:
     return replace(AccountErased(event_id=an_id("ev", 9000), **_COMMON), **changes)
 
 
+def told(*entries: Entry, **changes: Any) -> MessagesErased:
+    return replace(MessagesErased(event_id=an_id("ev", 9050), entries=entries, **_COMMON), **changes)
+
+
 def pushed(**changes: Any) -> Push:
     given = Push(
         event_id=an_id("ev", 9100),
@@ -243,6 +248,7 @@ ONE_OF_EACH = (
     registered(),
     removed(),
     erased(),
+    told(entry(1)),
     pushed(),
     lease(),
     receipt(),

@@ -51,17 +51,31 @@ WHERE NOT EXISTS (SELECT FROM session_ends WHERE session_ends.session_id = sessi
 ON CONFLICT DO NOTHING;
 
 -- name: erase
--- An account goes: nothing waits for it any more, and nothing will.
+-- An account goes, and what its devices have yet to acknowledge. `leave` takes the rest.
 WITH noted AS (
     INSERT INTO erased (account, position, event_id, producer, at_ms)
     VALUES (%(account)s, %(position)s, %(event_id)s, %(producer)s, %(at_ms)s) ON CONFLICT DO NOTHING
-), freed AS (
-    DELETE FROM owed USING devices WHERE devices.account = %(account)s AND owed.device_id = devices.device_id
 )
-DELETE FROM mailbox WHERE account = %(account)s;
+DELETE FROM owed USING devices WHERE devices.account = %(account)s AND owed.device_id = devices.device_id;
+
+-- name: leave
+-- Some of the messages that wait for an erased account: their bodies go, and their senders have to be told.
+WITH gone AS (
+    DELETE FROM mailbox WHERE account = %(account)s AND position IN (
+        SELECT position FROM mailbox WHERE account = %(account)s ORDER BY position LIMIT %(limit)s)
+    RETURNING account, position, message_id, sender
+)
+INSERT INTO untold (account, position, message_id, sender) SELECT * FROM gone;
+
+-- name: told
+-- Erased messages whose senders are told by a fact at this position.
+DELETE FROM untold USING unnest(%(message_ids)s) AS given(message_id) JOIN messages USING (message_id)
+WHERE untold.account = %(account)s AND untold.account = messages.recipient AND untold.position = messages.position
+  AND messages.position < %(position)s;
 
 -- name: store
--- New messages, into the mailbox too, and who has written to whom; an id that is taken changes nothing. Answers how many were new.
+-- New messages, into the mailbox too, and who has written to whom; an id that is taken changes nothing. For an
+-- account that is erased none waits: the sender has to be told. Answers how many were new, and how many of these came too late.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest(%(message_ids)s, %(recipients)s, %(senders)s, %(sender_devices)s, %(partitions)s, %(positions)s,
                          %(event_ids)s, %(producers)s, %(created_at_ms)s, %(stored_at_ms)s, %(digests)s, %(keyed)s, %(sealed)s)
@@ -81,8 +95,13 @@ WITH given AS MATERIALIZED (
     SELECT given.recipient, position, message_id, given.sender, stored_at_ms, sealed
     FROM given JOIN kept USING (message_id)
     WHERE NOT EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
+), missed AS (
+    INSERT INTO untold (account, position, message_id, sender)
+    SELECT given.recipient, position, message_id, given.sender FROM given JOIN kept USING (message_id)
+    WHERE EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
+    RETURNING message_id
 )
-SELECT count(*) FROM kept;
+SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM missed);
 
 -- name: repeat
 -- Records that stored a known id again.
@@ -126,7 +145,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: acknowledge
 -- Acknowledgements: noted; the message leaves the shared mailbox, and a copy stays for each other device that is there now;
--- what the device owed is settled. Answers how many counted. A message that its recipient's erasure overtook stays undelivered.
+-- what the device owed is settled. Answers how many counted. Of an account that is erased none does.
 WITH acked AS MATERIALIZED (
     SELECT given.*, messages.position AS message_position
     FROM unnest(%(message_ids)s, %(device_ids)s, %(recipients)s, %(positions)s, %(vias)s, %(session_ids)s, %(event_ids)s,
@@ -135,7 +154,6 @@ WITH acked AS MATERIALIZED (
     JOIN messages ON messages.message_id = given.message_id AND messages.recipient = given.recipient
          AND messages.position < given.position
     WHERE NOT EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
-       OR EXISTS (SELECT FROM deliveries WHERE deliveries.message_id = given.message_id)
 ), noted AS (
     INSERT INTO deliveries (message_id, device_id, position, via, session_id, event_id, producer, at_ms)
     SELECT message_id, device_id, position, via, session_id, event_id, producer, at_ms FROM acked
@@ -168,7 +186,6 @@ FROM unnest(%(message_ids)s, %(device_ids)s, %(recipients)s, %(positions)s, %(vi
 JOIN messages ON messages.message_id = given.message_id AND messages.recipient = given.recipient
      AND messages.position < given.position
 WHERE NOT EXISTS (SELECT FROM erased WHERE erased.account = given.recipient)
-   OR EXISTS (SELECT FROM deliveries WHERE deliveries.message_id = given.message_id)
 ON CONFLICT DO NOTHING;
 
 -- name: tell

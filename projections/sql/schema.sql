@@ -228,6 +228,16 @@ CREATE TABLE erased (
     at_ms bigint NOT NULL
 );
 
+-- Messages that ended with their recipient's account and whose senders have yet to be told: from AccountErased (or, for one
+-- that came after it, from its MessageStored) to MessagesErased.
+CREATE TABLE untold (
+    account uuid NOT NULL,
+    position bigint NOT NULL,
+    message_id uuid NOT NULL,
+    sender uuid NOT NULL,
+    PRIMARY KEY (account, position)
+);
+
 -- What senders are told: a fold of restante.receipts. Positions are offsets in the sender's partition of that topic; `at_ms` is
 -- when the recipient's fact was appended. A message has one row, or Delivered and then Read. The account is part of the second
 -- key so that no row depends on another partition's, whatever a writer puts there.

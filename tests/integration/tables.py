@@ -22,6 +22,7 @@ TABLES = (
     "repeats",
     "session_ends",
     "sessions",
+    "untold",
 )
 
 

@@ -37,6 +37,7 @@ from tests.builders import (
     removed,
     seen,
     stored,
+    told,
 )
 from tests.integration.tables import TABLES, empty, everything
 
@@ -67,6 +68,7 @@ def facts() -> st.SearchStrategy[Fact]:
         st.builds(registered, device),
         st.builds(removed, device),
         st.sampled_from([erased(), stored(1), stored(2)]),
+        st.builds(lambda ns: told(*map(entry, ns)), numbers),
     )
 
 
@@ -109,6 +111,8 @@ async def check(database: Database, state: Recipient) -> None:
         assert trail is not None
         assert [event.place for event in trail.events[1:]] == [mark.place for mark in (message.stored, *marks) if mark]
         assert trail.repeats == message.repeats
+    untold = await database.tuples(b"SELECT position, message_id, sender FROM untold ORDER BY position")
+    assert untold == sorted((m.position, m.message_id, m.sender) for m in state.messages.values() if m.erased and not m.told)
     for device in state.devices:
         if state.devices[device].removed is None:
             await check_mailbox(reads, state, device)

@@ -37,6 +37,7 @@ from tests.builders import (
     removed,
     seen,
     stored,
+    told,
 )
 from tests.integration.tables import everything
 
@@ -119,6 +120,16 @@ def test_an_erased_account_has_no_mail_and_gets_none(database_url: str) -> None:
     rows, _ = fold(database_url, log_of(*story))
     assert rows["mailbox"] == rows["owed"] == []
     assert len(rows["messages"]) == 3
+
+
+def test_whoever_wrote_to_an_erased_account_has_yet_to_be_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.apply.LEFT_AT_ONCE", 2)
+    story = [registered(), *map(stored, range(1, 7)), delivered(entry(1)), erased(), stored(8), stored(2)]
+    rows, applied = fold(database_url, log_of(*story))
+    assert column(rows["untold"], 1) == [2, 3, 4, 5, 6, 9]
+    assert sum(each.erased for each in applied) == 1
+    rows, _ = fold(database_url, log_of(*story, told(entry(1), entry(2), entry(8)), told(entry(2))))
+    assert column(rows["untold"], 1) == [3, 4, 5, 6]
 
 
 def test_a_repeat_adds_no_mail_and_is_counted_by_its_place(database_url: str) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from processors.desk import Desk, Findings
 from processors.errors import TooManyQuarantined
+from processors.gone import WINDOW_MS as GONE_MS
+from processors.gone import Gone
 from processors.presence import NOBODY, after
 from processors.quarantine import MAX_VALUE_BYTES, Allowance, quarantined
 from processors.recent import RecentIds
@@ -16,14 +18,17 @@ from schemas.events import DeliveryAttempted, EndReason, PendingSync, SessionClo
 from schemas.presence import PresenceRow
 from schemas.push import Push
 from schemas.quarantined import Header
+from schemas.receipt import Outcome
 from schemas.topics import LIFECYCLE
 from tests.builders import (
+    ALICE,
     BOB,
     LAPTOP,
     OTHER_SESSION,
     PHONE,
     SESSION,
     T0_MS,
+    an_id,
     attempted,
     closed,
     delivered,
@@ -37,6 +42,7 @@ from tests.builders import (
     recorded,
     registered,
     stored,
+    told,
 )
 
 MINUTE_MS = 60_000
@@ -166,6 +172,24 @@ def test_rows_are_noted_where_sessions_change() -> None:
     assert reader.reads(closed()).rows == {PHONE: None}
     assert reader.reads(marked(OTHER_SESSION, LAPTOP), erased()).rows == {LAPTOP: None}
     assert reader.desk.sessions == 0
+
+
+def test_what_is_acknowledged_after_an_erasure_is_told_to_nobody() -> None:
+    reader = Reader()
+    assert len(reader.reads(stored(1), stored(2), delivered(entry(1)), erased()).receipts) == 1
+    assert not reader.reads(delivered(entry(2)), read(entry(1)), read(entry(2))).receipts
+    (receipt,) = reader.reads(told(entry(2))).receipts
+    assert (receipt.message_id, receipt.outcome) == (an_id("msg", 2), Outcome.ERASED)
+    (other,) = reader.reads(delivered(entry(3), recipient=ALICE)).receipts
+    assert other.outcome is Outcome.DELIVERED
+
+
+def test_erasures_are_forgotten_after_a_while() -> None:
+    gone = Gone()
+    gone.erased(recorded(erased(), 0))
+    assert gone.before(recorded(delivered(entry(1)), 1)) and not gone.before(recorded(delivered(entry(1)), 0))
+    gone.erased(recorded(erased(recipient=ALICE), 1 + GONE_MS // 1000))
+    assert len(gone) == 1
 
 
 def test_runs_that_follow_on_each_other_keep_sessions_live() -> None:

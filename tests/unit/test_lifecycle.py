@@ -31,6 +31,7 @@ from tests.builders import (
     removed,
     seen,
     stored,
+    told,
 )
 
 
@@ -158,6 +159,18 @@ def test_removing_a_device_frees_only_its_view() -> None:
 
 def test_nothing_is_handed_over_after_erasure() -> None:
     assert positions(fold(log_of(registered(), stored(1), erased()))) == []
+
+
+def test_no_acknowledgement_counts_after_erasure() -> None:
+    assert message(stored(), erased(), delivered(entry(1)), read(entry(1))).status is Status.ERASED
+    it = message(stored(), delivered(entry(1)), erased(), read(entry(1)), delivered(entry(1), device=LAPTOP))
+    assert (it.status, set(it.deliveries)) == (Status.DELIVERED, {PHONE})
+
+
+def test_a_sender_is_told_of_what_was_erased_by_the_first_record_that_says_so() -> None:
+    it = message(stored(), told(entry(1)), erased(), told(entry(1)), told(entry(1)))
+    assert it.told is not None and it.told.place.offset == 3
+    assert message(stored(), delivered(entry(1)), erased(), told(entry(1))).told is None
 
 
 def facts() -> st.SearchStrategy[Fact]:

@@ -2,16 +2,15 @@
 
 from dataclasses import replace
 
-from processors.receipts import Receipts, receipt_id
-from schemas.events import MessagesDelivered, MessagesRead
+from processors.receipts import Receipts, Telling, receipt_id
 from schemas.receipt import Outcome, Receipt
-from tests.builders import ALICE, BOB, LAPTOP, T0_MS, an_id, delivered, entry, opened, pushed, read, recorded, stored
+from tests.builders import ALICE, BOB, LAPTOP, T0_MS, an_id, delivered, entry, opened, pushed, read, recorded, stored, told
 from tests.unit.test_desk import Reader
 
 CAROL = an_id("acct", 3)
 
 
-def asked(receipts: Receipts, fact: MessagesDelivered | MessagesRead, offset: int) -> list[tuple[int, Outcome]]:
+def asked(receipts: Receipts, fact: Telling, offset: int) -> list[tuple[int, Outcome]]:
     """Number of the message and outcome of what this record asks for."""
     return [
         (receipt.message_id.int & 0xFFFF, receipt.outcome) for receipt in receipts.of(fact, recorded(fact, offset=offset))
@@ -33,6 +32,12 @@ def test_an_acknowledgement_asks_for_one_receipt_an_entry() -> None:
         at_ms=T0_MS + 20_000,
     )
     assert (two.sender, two.position) == (CAROL, 8)
+
+
+def test_an_erasure_asks_for_one_receipt_an_entry_and_once() -> None:
+    receipts = Receipts("processor/1")
+    assert asked(receipts, told(entry(1), entry(2)), 5) == [(1, Outcome.ERASED), (2, Outcome.ERASED)]
+    assert asked(receipts, told(entry(2), entry(3)), 6) == [(3, Outcome.ERASED)]
 
 
 def test_the_id_says_message_and_outcome() -> None:
