@@ -20,8 +20,9 @@ class Access:
     - account: whoever comes with a good access token;
     - socket: the same, but the token may come in the first frame.
 
-    `what` says what of whom the call can show or change. `otherwise` is what is said of anything else, whether it is somebody
-    else's or does not exist: a problem code, or `unknown`, the list in the answer. None where a call can name nothing."""
+    `what` says what of whom the call can show or change. `otherwise` is what is said of anything else, whether it is
+    somebody else's or does not exist: a problem code, or `unknown`, the list in the answer. None where a call can name
+    nothing."""
 
     caller: Caller
     what: str

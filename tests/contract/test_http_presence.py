@@ -44,10 +44,10 @@ async def friends(alice: Person, bob: Person) -> None:
 
 
 async def test_who_has_not_exchanged_messages_learns_nothing(edge: Edge, alice: Person, bob: Person) -> None:
-    answers = [await presence(alice, name) for name in ("bob", "nobody", "alice", "No Name", "a" * 300)]
+    answers = [await presence(alice, name) for name in ("bob", "nobody", "alice", "No Name", "bob%00", "a" * 300)]
     await alice.send(bob)
     answers += [await presence(alice, "bob"), await presence(bob, "alice")]
-    assert [refused(answer) for answer in answers] == [refused(answers[0])] * 7
+    assert [refused(answer) for answer in answers] == [refused(answers[0])] * 8
     await bob.send(alice)
     assert (await presence(alice, "bob")).status_code == (await presence(bob, "alice")).status_code == 200
 
@@ -105,6 +105,14 @@ async def test_it_is_complete_on_both_sides_or_says_that_it_is_not(
     assert (await presence(alice, "bob")).status_code == 200
     edge.log.away = True
     assert (await presence(alice, "bob")).json()["code"] == "log_unavailable"
+
+
+async def test_an_outage_does_not_tell_unknown_names_from_known_ones(edge: Edge, alice: Person, bob: Person) -> None:
+    await edge.database.__aexit__(None, None, None)
+    for away in (False, True):
+        edge.log.away = away
+        codes = {(await presence(alice, name)).json()["code"] for name in ("bob", "nobody")}
+        assert len(codes) == 1, codes
 
 
 async def _unknown(asker: Person, name: str) -> bool:
