@@ -94,9 +94,9 @@ def booleans(values: Sequence[bool]) -> Booleans:
     return Booleans(len(values), prefix + prefix.join([b"\1" if value else b"\0" for value in values]))
 
 
-def byteas(values: Sequence[bytes]) -> Byteas:
-    """bytea[], no NULL."""
-    return Byteas(len(values), _sized(values))
+def byteas(values: Sequence[bytes | None]) -> Byteas:
+    """bytea[]; None becomes NULL."""
+    return Byteas(len(values), _sized(values), nulls=None in values)
 
 
 def texts(values: Sequence[str | None]) -> Texts:

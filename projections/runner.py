@@ -32,6 +32,7 @@ from projections.folds import FACTS, Fold
 from projections.progress import CHANNEL, announcements
 from projections.source import LogSource, Raw
 from schemas import metrics
+from schemas.chain import ORIGIN, Chain, Link
 from schemas.codec import DecodeError, Record, decode
 from schemas.events import Place
 from schemas.ids import derived_id
@@ -52,6 +53,8 @@ MEASURE_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 30.0
 BACK_OFF_SECONDS: Final = (0.1, 5.0)
 QUARANTINE_LIMIT: Final = 100
+NO_TOPIC_ID: Final = UUID(int=0)
+"""A log in memory has no ids of topics."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class _Place:
     next_offset: int
     last_event_id: UUID | None
     last_at_ms: int | None
+    h: bytes | None
     witnessed: bool
 
 
@@ -73,6 +77,7 @@ class _Step:
     end: int
     last_event_id: UUID | None
     last_at_ms: int
+    h: bytes | None
     records: list[Any]
 
 
@@ -87,6 +92,7 @@ class Projector:
         quarantine: Quarantine,
         *,
         fold: Fold[Any] = FACTS,
+        topic_id: UUID = NO_TOPIC_ID,
         name: str = "projector",
         quarantine_limit: int = QUARANTINE_LIMIT,
         silent_seconds: float = SILENT_SECONDS,
@@ -96,6 +102,7 @@ class Projector:
         self._database = database
         self._quarantine = quarantine
         self._meaning = fold
+        self._topic_id = topic_id
         self._name = name
         self._quarantine_limit = quarantine_limit
         self._silent_seconds = silent_seconds
@@ -156,10 +163,10 @@ class Projector:
         await self._database.run(QUERIES["begin_partitions"], **asked)
         rows = await self._database.tuples(QUERIES["starts"], **asked)
         bounds = await source.bounds(partitions)
-        for partition, next_offset, last_event_id, last_at_ms in rows:
+        for partition, next_offset, last_event_id, last_at_ms, h in rows:
             first, end = bounds[partition]
             _check_bounds(self._named(partition), next_offset, first, end)
-            self._places[partition] = _Place(next_offset, last_event_id, last_at_ms, witnessed=next_offset == 0)
+            self._places[partition] = _Place(next_offset, last_event_id, last_at_ms, h, witnessed=next_offset == 0)
             source.place(partition, max(0, next_offset - 1))
 
     async def _fold(self, taken: Mapping[int, Sequence[Raw]], partitions: int) -> None:
@@ -179,7 +186,7 @@ class Projector:
             payloads = [payload for step in steps for payload in self._announced(step)]
             await transaction.tuples(QUERIES["announce"], channel=CHANNEL, payloads=columns.texts(payloads))
         for step in steps:
-            self._places[step.partition] = _Place(step.end, step.last_event_id, step.last_at_ms, witnessed=True)
+            self._places[step.partition] = _Place(step.end, step.last_event_id, step.last_at_ms, step.h, witnessed=True)
         _count(applied)
 
     def _unseen(self, partition: int, raws: Sequence[Raw]) -> Sequence[Raw]:
@@ -214,7 +221,20 @@ class Projector:
                 continue
             event_id = record.event_id
             records.append(placed(record, Place(topic, partition, raw.offset), raw.at_ms))
-        return _Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, records)
+        h = self._chained(partition, raws)
+        return _Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, h, records)
+
+    def _chained(self, partition: int, raws: Sequence[Raw]) -> bytes | None:
+        """The chain after these records, also after those that were set aside. None where it is not known before them: the
+        tables are older than the chain, and a rebuild gives them one."""
+        place = self._places[partition]
+        before = ORIGIN if place.next_offset == 0 else place.h
+        if before is None:
+            return None
+        chain = Chain(self._topic_id, partition, Link(place.next_offset, before))
+        for raw in raws:
+            chain.add(raw.at_ms, raw.key, raw.value, raw.headers)
+        return chain.h
 
     def _understood(self, raw: Raw) -> Record:
         record = decode(raw.value)
@@ -327,6 +347,7 @@ def _moves(topic: str, steps: Sequence[_Step]) -> dict[str, Any]:
         "ends": columns.bigints([step.end for step in steps]),
         "event_ids": columns.uuids([step.last_event_id for step in steps]),
         "at_ms": columns.bigints([step.last_at_ms for step in steps]),
+        "chains": columns.byteas([step.h for step in steps]),
     }
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from uuid import UUID
 
 from deploy.admin import admin_app
 from deploy.foundation import connection, require_strong_log
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
 from deploy.wiring import process
+from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
+from producers.recorded import LogReader
 from projections.database import Database
 from projections.folds import FACTS, TOLD
 from projections.runner import Projector
@@ -37,6 +40,7 @@ async def _projector(settings: Settings, admin_port: int) -> None:
                     database,
                     log.append,
                     fold=fold,
+                    topic_id=await _id_of(kafka, fold.topic),
                     name=name,
                 )
                 for fold, group in ((FACTS, GROUP), (TOLD, RECEIPTS_GROUP))
@@ -50,6 +54,11 @@ async def _projector(settings: Settings, admin_port: int) -> None:
                     for task in folding:
                         task.cancel()
                     await asyncio.gather(*folding, return_exceptions=True)
+
+
+async def _id_of(kafka: KafkaConnection, topic: str) -> UUID:
+    async with LogReader(kafka, topic) as reader:
+        return reader.topic_id
 
 
 def _reasons(projectors: Sequence[Projector]) -> list[str]:

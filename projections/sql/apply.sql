@@ -8,8 +8,8 @@ SELECT %(topic)s, given.partition, 0 FROM unnest(%(partitions)s) AS given(partit
 ON CONFLICT DO NOTHING;
 
 -- name: starts
--- Where to go on, and the last record that was folded.
-SELECT partition, next_offset, last_event_id, last_at_ms FROM offsets
+-- Where to go on, the last record that was folded, and the chain up to it.
+SELECT partition, next_offset, last_event_id, last_at_ms, chain FROM offsets
 WHERE topic = %(topic)s AND partition = ANY (%(partitions)s);
 
 -- name: move_on
@@ -18,9 +18,10 @@ WHERE topic = %(topic)s AND partition = ANY (%(partitions)s);
 WITH locked AS (
     SELECT partition FROM offsets WHERE topic = %(topic)s AND partition = ANY (%(partitions)s) ORDER BY partition FOR UPDATE
 )
-UPDATE offsets SET next_offset = given.next_offset, last_event_id = given.event_id, last_at_ms = given.at_ms
-FROM unnest(%(partitions)s, %(starts)s, %(ends)s, %(event_ids)s, %(at_ms)s)
-     AS given(partition, started, next_offset, event_id, at_ms)
+UPDATE offsets SET next_offset = given.next_offset, last_event_id = given.event_id, last_at_ms = given.at_ms,
+    chain = given.chain
+FROM unnest(%(partitions)s, %(starts)s, %(ends)s, %(event_ids)s, %(at_ms)s, %(chains)s)
+     AS given(partition, started, next_offset, event_id, at_ms, chain)
 JOIN locked USING (partition)
 WHERE offsets.topic = %(topic)s AND offsets.partition = given.partition AND offsets.next_offset = given.started;
 

@@ -81,13 +81,15 @@ CREATE TABLE migrations (
 -- the same again. Positions are offsets in the recipient's partition. Times are the broker's append times in milliseconds.
 -- Tables only grow, row by row, except mailbox and owed, which shrink with every acknowledgement.
 
--- How far each partition of each topic has been folded, and the last record that was: it tells a replaced topic.
+-- How far each partition of each topic has been folded, and the last record that was: it tells a replaced topic. `chain` is the
+-- chain of hashes (schemas.chain) up to it; NULL where the rows are older than the column.
 CREATE TABLE offsets (
     topic text NOT NULL,
     partition smallint NOT NULL,
     next_offset bigint NOT NULL,
     last_event_id uuid,
     last_at_ms bigint,
+    chain bytea,
     PRIMARY KEY (topic, partition)
 ) WITH (fillfactor = 50);
 

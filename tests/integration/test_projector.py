@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from projections.migrate import migrate, migrations, pending_migrations
 from projections.progress import Progress
 from projections.reads import START, Reads
 from projections.source import MemorySource, Raw
+from schemas.chain import Chain
 from tests.builders import BOB, LAPTOP, PHONE, delivered, entry, pending, registered, stored
 from tests.eventually import eventually
 from tests.integration.projector_rig import STORY, Rig, on, raw_of, running
@@ -257,5 +259,40 @@ def test_who_waits_for_mail_is_woken_by_it_and_by_nobody_elses(database_url: str
                 assert await for_bob.wait(5)
                 await progress.reached(0, 2, timeout=5)
                 assert not await for_another.wait(0)
+
+    on(scenario, database_url)
+
+
+def test_the_chain_moves_on_with_the_offset_through_restarts_and_what_is_set_aside(database_url: str) -> None:
+    topic_id = UUID(int=7)
+
+    def expected(records: Sequence[Raw]) -> bytes:
+        chain = Chain(topic_id, 0)
+        for raw in records:
+            chain.add(raw.at_ms, raw.key, raw.value, raw.headers)
+        return chain.h
+
+    async def scenario(rig: Rig) -> None:
+        rows = b"SELECT chain FROM offsets WHERE topic = 'restante.lifecycle' AND partition = 0"
+        for part in (STORY[:3], STORY[3:]):
+            rig.append(*part)
+            rig.log[0].append(Raw(len(rig.log[0]), 5, None, b"no fact", [("header", None)]))
+            async with running(rig.projector(topic_id=topic_id)):
+                await rig.caught_up()
+            assert await rig.database.tuples(rows) == [(expected(rig.log[0]),)]
+
+    on(scenario, database_url)
+
+
+def test_tables_older_than_the_chain_go_on_without_one(database_url: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.append(*STORY[:3])
+        async with running(rig.projector()):
+            await rig.caught_up()
+        await rig.database.run(b"UPDATE offsets SET chain = NULL")
+        rig.append(*STORY[3:])
+        async with running(rig.projector()):
+            await rig.caught_up()
+        assert await rig.database.tuples(b"SELECT chain FROM offsets WHERE partition = 0") == [(None,)]
 
     on(scenario, database_url)
