@@ -87,6 +87,10 @@ class Accounts:
         """What a login under this name is checked against."""
         return await self._database.one(Credentials, _SQL["login"], name=name)
 
+    async def rehashed(self, user_id: UUID, old: str, new: str) -> None:
+        """Keep another hash of the same password, unless the password was changed since."""
+        await self._database.run(_SQL["rehash"], user_id=user_id, old=old, new=new)
+
     async def by_names(self, names: Sequence[str]) -> list[AccountRow]:
         """The accounts of these names; unknown ones are left out."""
         return await self._database.all(AccountRow, _SQL["recipients_by_name"], names=list(names))

@@ -3,12 +3,13 @@
 import hashlib
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from api.accounts import Accounts, RefreshRow, add_token, end_family, shown_token, use_token
+from api.accounts import Accounts, Credentials, RefreshRow, add_token, end_family, shown_token, use_token
 from api.calls import Answer, Call, answer
 from api.ids import new_id
 from api.models import Jwks, Login, NewAccount, Refresh, Tokens
@@ -78,6 +79,7 @@ class Logins:
             matches = await self._passwords.matches(known.password_hash if known else None, asked.password)
             if known is None or not matches:
                 raise Problem("bad_credentials", "There is no account of this name with this password.")
+            await self._keep_up_to_date(known, asked.password)
             device_id = await self._accounts.device(known.user_id, asked.device, new_id())
             await self._register_devices(known.user_id)
             await self._removals.finish_of(known.user_id)
@@ -107,6 +109,14 @@ class Logins:
     async def public_keys(self, call: Call) -> Answer:
         """GET /.well-known/jwks.json."""
         return answer(Jwks(**self._tokens.published()), headers=(_KEYS_KEPT,))
+
+    async def _keep_up_to_date(self, known: Credentials, password: str) -> None:
+        """The one moment at which a password can be hashed as today's parameters say: it is here, and it is right. Where too
+        many others wait for a hash, the next login does it."""
+        if self._passwords.outdated(known.password_hash):
+            with suppress(Problem):
+                fresh = await self._passwords.hash(password)
+                await self._accounts.rehashed(known.user_id, known.password_hash, fresh)
 
     async def _register_devices(self, user_id: UUID) -> None:
         """Finish the registration of each device that lacks it: what was left half-way, any later login finishes."""

@@ -48,6 +48,10 @@ class Passwords:
         """Whether the password is the one behind this hash. None (no such account) costs the same and never matches."""
         return await self._away(lambda: self._verified(known or self._nobodys, password)) and known is not None
 
+    def outdated(self, known: str) -> bool:
+        """Whether a hash has other parameters than those of today."""
+        return self._hasher.check_needs_rehash(known)
+
     def _verified(self, known: str, password: str) -> bool:
         try:
             return self._hasher.verify(known, password)

@@ -30,7 +30,7 @@ class Secrets:
     def read(cls, *, token_key: str, cursor_keys: str, master_key: str) -> "Secrets":
         """From their texts: PEM (PKCS #8, several after each other), base64 with commas, base64. Raises `SecretsError`."""
         return cls(
-            token_keys=_token_keys(token_key),
+            token_keys=read_token_keys(token_key),
             cursor_keys=tuple(read_key(text, "cursor key") for text in cursor_keys.split(",")),
             master_key=read_key(master_key, "master key"),
         )
@@ -47,7 +47,8 @@ def make_key() -> str:
     return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
 
-def _token_keys(text: str) -> tuple[Ed25519PrivateKey, ...]:
+def read_token_keys(text: str) -> tuple[Ed25519PrivateKey, ...]:
+    """The keys of a text: PEM (PKCS #8), several after each other. Raises `SecretsError`."""
     blocks = [block.strip() + "\n" + _PEM_END + "\n" for block in text.split(_PEM_END)[:-1]]
     keys = tuple(_token_key(block) for block in blocks)
     if not keys:

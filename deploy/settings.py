@@ -142,6 +142,17 @@ def _seconds(value: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
+MOST_ACCESS_SECONDS = 900.0
+"""What a stolen access token is good for at most, where nobody notices."""
+
+
+def _access_ttl(value: str) -> float:
+    seconds = _seconds(value)
+    if not 1 <= seconds <= MOST_ACCESS_SECONDS:
+        raise ValueError("give a time from 1 second to 15 minutes: what lives longer is the refresh token")
+    return seconds
+
+
 def _word(*words: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value.lower() not in words:
@@ -241,7 +252,7 @@ TABLE: tuple[Setting, ...] = (
         secret=True,
         needed_by=("api",),
     ),
-    Setting("access_ttl", _seconds, 900.0, "15m", "how long an access token lives"),
+    Setting("access_ttl", _access_ttl, MOST_ACCESS_SECONDS, "15m", "how long an access token lives, 15 minutes at most"),
     Setting("refresh_ttl", _seconds, 365 * 86400.0, "365d", "how long a refresh token lives after its last use"),
     Setting("ack_timeout", _seconds, 15.0, "15s", "how long a pushed message may stay unacknowledged"),
     Setting("heartbeat", _seconds, 25.0, "25s", "how often a socket is asked whether it lives"),

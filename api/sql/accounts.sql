@@ -13,6 +13,11 @@ SELECT EXISTS (SELECT FROM accounts.accounts WHERE name = %(name)s) AS taken;
 -- What a login is checked against.
 SELECT user_id, password_hash FROM accounts.accounts WHERE name = %(name)s AND erased_at IS NULL;
 
+-- name: rehash
+-- The same password under another hash. What was changed or erased meanwhile stays.
+UPDATE accounts.accounts SET password_hash = %(new)s
+WHERE user_id = %(user_id)s AND password_hash = %(old)s AND erased_at IS NULL;
+
 -- name: recipients_by_name
 -- Who these names are, with the wrapped keys that their bodies are sealed under.
 SELECT user_id, name, wrapped_key FROM accounts.accounts

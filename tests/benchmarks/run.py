@@ -56,7 +56,7 @@ SERVICES = {"diy": _peer, "restante": _ours}
 async def _signed_up(service: Running, sizes: Sizes) -> Bench:
     accounts = sizes.recipients + sizes.senders
     _say(f"restante answers on port {service.port}; {accounts} accounts sign up")
-    return Bench(service, await sign_up(service.port, accounts), sizes)
+    return Bench(service, await sign_up(service, accounts), sizes)
 
 
 async def _play(bench: Bench, names: Sequence[str]) -> Measured:

@@ -16,16 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 import psycopg
 
+from api.tokens import AccessTokens
 from deploy.local import ports
 from deploy.local.child import Child, Command
 from deploy.local.postgres import LocalPostgres, remove
 from deploy.local.server import launch
 from tests.benchmarks import baseline
 from tests.benchmarks.client import Connection, head
+from tests.benchmarks.devices import long_tokens
 from tests.benchmarks.dialect import Account, Restante, name
 from tests.benchmarks.measure import Roles, process_tree
 
@@ -40,12 +43,15 @@ PASSWORD = "correct horse battery"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that answers. `roles` reads anew which processes it has, by role; `database` is its address."""
+    """A service that answers. `roles` reads anew which processes it has, by role; `kafka` and `database` are addresses,
+    `data` is its data directory."""
 
     label: str
     port: int
     roles: Callable[[], Roles]
+    kafka: str = ""
     database: str = ""
+    data: Path = Path()
 
 
 @asynccontextmanager
@@ -58,7 +64,7 @@ async def restante() -> AsyncIterator[Running]:
         up = _Up(directory)
         async with _launched(up, _START_SECONDS) as child:
             try:
-                yield Running("restante", up.port, lambda: up.roles(child.pid), up.database)
+                yield Running("restante", up.port, lambda: up.roles(child.pid), up.kafka, up.database, up.data)
             except Exception as error:
                 kept = shutil.copytree(up.data / "logs", tempfile.mkdtemp(prefix="bench-logs-"), dirs_exist_ok=True)
                 error.add_note(f"the logs of the roles are kept in {kept}")
@@ -87,15 +93,15 @@ async def do_it_yourself() -> AsyncIterator[Running]:
             remove(home)
 
 
-async def sign_up(port: int, accounts: int) -> Restante:
-    """Make accounts and log them in, four at a time: each costs two password hashes."""
+async def sign_up(service: Running, accounts: int) -> Restante:
+    """Make accounts and log them in, four at a time: each costs two password hashes. Their tokens outlive the run."""
     made: dict[int, Account] = {}
-    work = iter(range(accounts))
+    work, tokens = iter(range(accounts)), long_tokens(service.data)
 
     async def next_ones() -> None:
-        connection = await Connection.open(port)
+        connection = await Connection.open(service.port)
         for account in work:
-            made[account] = await _account(connection, name(account))
+            made[account] = await _account(connection, name(account), tokens)
         connection.close()
 
     async with asyncio.timeout(_SIGN_UP_SECONDS), asyncio.TaskGroup() as group:
@@ -104,15 +110,15 @@ async def sign_up(port: int, accounts: int) -> Restante:
     return Restante([made[account] for account in range(accounts)])
 
 
-async def _account(connection: Connection, who: str) -> Account:
+async def _account(connection: Connection, who: str, tokens: AccessTokens) -> Account:
     login = {"name": who, "password": PASSWORD}
     status, answer = await connection.ask(head("POST", "/accounts"), json.dumps(login).encode())
     if status == 201:
         status, answer = await connection.ask(head("POST", "/tokens"), json.dumps({**login, "device": "bench"}).encode())
     if status != 200:
         raise RuntimeError(f"sign-up was answered {status}: {answer[:300]!r}")
-    token = msgspec.json.decode(answer)
-    return Account(token["user_id"], token["access_token"])
+    given = msgspec.json.decode(answer)
+    return Account(given["user_id"], tokens.issue(UUID(given["user_id"]), UUID(given["device_id"]), 0))
 
 
 @dataclass(slots=True)
@@ -121,6 +127,7 @@ class _Up:
 
     directory: Path
     port: int = 0
+    kafka: str = ""
     database: str = ""
     name: ClassVar[str] = "restante"
 
@@ -130,7 +137,7 @@ class _Up:
 
     async def prepare(self) -> Command:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RESTANTE_")}
-        settings = {"DATA_DIR": str(self.data), "RATE_LIMITS": "off", "MAILBOX_QUOTA": "10000000", "ACCESS_TTL": "12h"}
+        settings = {"DATA_DIR": str(self.data), "RATE_LIMITS": "off", "MAILBOX_QUOTA": "10000000"}
         return Command(
             "restante",
             [str(Path(sys.executable).with_name("restante")), "up"],
@@ -144,7 +151,8 @@ class _Up:
     async def answers(self) -> bool:
         try:
             facts = json.loads((self.data / "up.json").read_text(encoding="utf-8"))
-            self.port, self.database = urlsplit(facts["url"]).port or 80, facts["database_url"]
+            self.port = urlsplit(facts["url"]).port or 80
+            self.kafka, self.database = facts["kafka"], facts["database_url"]
             return await _health(self.port, "/health") == 200
         except (OSError, ValueError, KeyError, TimeoutError):
             return False

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import time
-
-import psycopg
-from argon2 import PasswordHasher
+from uuid import UUID
 
 from tests.benchmarks.bench import Bench, Outcome
 from tests.benchmarks.client import Connection, head
-from tests.benchmarks.dialect import Restante, name
+from tests.benchmarks.devices import new_devices
+from tests.benchmarks.dialect import Restante
 from tests.benchmarks.measure import cpu_seconds, pss_mib
-from tests.benchmarks.service import PASSWORD, fresh_api
+from tests.benchmarks.service import fresh_api
 from tests.benchmarks.stream import Frame, Stream
 
-_AT_ONCE = 4
 _PATIENCE = 900.0
 _WATCHED = 10.0
 _WAIT = 30
@@ -90,28 +87,11 @@ async def _poll(bench: Bench, account: int) -> int:
 
 
 async def _devices(bench: Bench) -> list[str]:
-    """A token each of so many devices, spread over the recipients, whose passwords are hashed with little effort first."""
-    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
-    async with await psycopg.AsyncConnection.connect(bench.service.database) as connection:
-        await connection.execute("UPDATE accounts.accounts SET password_hash = %s", (cheap,))
-    tokens: list[str] = []
-    work = iter(range(bench.sizes.waiting))
-
-    async def log_in() -> None:
-        connection = await Connection.open(bench.port)
-        for number in work:
-            who = name(bench.recipients[number % len(bench.recipients)])
-            login = {"name": who, "password": PASSWORD, "device": f"idle {number}"}
-            status, answer = await connection.ask(head("POST", "/tokens"), json.dumps(login).encode())
-            if status != 200:
-                raise RuntimeError(f"a login was answered {status}: {answer[:300]!r}")
-            tokens.append(json.loads(answer)["access_token"])
-        connection.close()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(log_in())
-    return tokens
+    """A token each of so many devices, spread over the recipients."""
+    assert isinstance(bench.dialect, Restante)
+    accounts = [bench.dialect.accounts[bench.recipients[at % len(bench.recipients)]] for at in range(bench.sizes.waiting)]
+    service = bench.service
+    return await new_devices(service.data, service.kafka, service.database, [UUID(one.user_id) for one in accounts])
 
 
 def _api_mib(bench: Bench) -> float:

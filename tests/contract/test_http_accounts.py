@@ -7,6 +7,8 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from argon2 import PasswordHasher, extract_parameters
+from argon2.profiles import CHEAPEST
 
 from schemas.events import DeviceRegistered
 from tests.edge import PASSWORD, Edge, Person
@@ -120,6 +122,21 @@ async def test_an_unknown_name_costs_a_hash_as_a_known_one(
     await log_in(edge, name="nobody")
     assert len(verified) == 2
     assert verified[0] == verified[1], "the same parameters"
+
+
+async def test_a_login_renews_a_hash_with_other_parameters_and_a_wrong_password_does_not(edge: Edge, alice: Person) -> None:
+    async def kept() -> str:
+        ((password_hash,),) = await edge.database.tuples(b"SELECT password_hash FROM accounts.accounts")
+        return str(password_hash)
+
+    old = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD)
+    await edge.database.run(b"UPDATE accounts.accounts SET password_hash = %(old)s", old=old)
+    assert code(await log_in(edge, password="wrong password")) == (401, "bad_credentials")
+    assert await kept() == old
+    assert (await log_in(edge)).status_code == 200
+    assert extract_parameters(renewed := await kept()) == CHEAPEST
+    assert (await log_in(edge)).status_code == 200
+    assert await kept() == renewed
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     ("text", "seconds"), [("30", 30), ("0.5", 0.5), ("90s", 90), ("15m", 900), ("12h", 43_200), ("365d", 31_536_000)]
 )
 def test_times_in_seconds_or_with_a_unit(text: str, seconds: float) -> None:
-    assert read_settings({"RESTANTE_ACCESS_TTL": text}).access_ttl == seconds
+    assert read_settings({"RESTANTE_REFRESH_TTL": text}).refresh_ttl == seconds
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,8 @@ def test_times_in_seconds_or_with_a_unit(text: str, seconds: float) -> None:
         ("PARTITIONS", "-1"),
         ("ACCESS_TTL", "0"),
         ("ACCESS_TTL", "soon"),
+        ("ACCESS_TTL", "901"),
+        ("ACCESS_TTL", "0.5"),
         ("SIGNUP", "maybe"),
         ("RATE_LIMITS", "1"),
         ("KAFKA", "somewhere"),
