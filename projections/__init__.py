@@ -2,7 +2,8 @@
 
     log ──► source ──► runner ──► batch ──► apply ──► PostgreSQL ──► reads, progress ──► api
 
-- `database`: the pool, named statements, errors. `migrate`: the two schemas, `accounts` (truth) and `projection` (a fold).
+- `database`: the pool, named statements, errors. `migrate`: the schemas, `accounts` (truth) and `projection` (a fold).
+  Of that there may be two: `pointer` says which is live, and every statement checks it in its own snapshot.
 - `batch` gathers facts into columns, `apply` writes them: set-based statements, each of which may be run twice.
 - `runner` moves rows and offsets on in one transaction that fails if another projector has been there (`ReplacedError`).
 - `reads` answers questions; `life` folds a message's rows with `schemas.lifecycle.evolve`: one meaning of the log.

@@ -14,6 +14,10 @@ class NotMigrated(DatabaseUnavailable):
     """A table is missing: run `restante migrate`."""
 
 
+class ProjectionMoved(DatabaseUnavailable):
+    """A rebuild has taken the place of the schema that this transaction looked into. Nothing was written; begin again."""
+
+
 class ProjectionBehind(ProjectionsError):
     """The projection has not reached the record that this read must see. Try again; if it lasts, look at the projector."""
 

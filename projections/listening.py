@@ -8,12 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import psycopg
-
-from projections.database import SETTINGS, Connection, connect_options, translated
+from projections.database import Connection, configure, connect_options, translated
 from projections.errors import DatabaseUnavailable
+from projections.pointer import Line, Pointer
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +54,11 @@ class Listening:
         while True:
             try:
                 with translated():
-                    async with await psycopg.AsyncConnection.connect(self._url, **connect_options()) as raw:
-                        await raw.execute(SETTINGS)
-                        await raw.execute(f"LISTEN {self._channel}".encode())
-                        await self._fresh(Connection(raw))
+                    async with await Line.connect(self._url, **connect_options()) as raw:
+                        connection = await self._opened(raw)
+                        await self._fresh(connection)
                         self.connected, pause = True, least
-                        await self._listen(raw)
+                        await self._listen(raw, connection)
             except DatabaseUnavailable as error:
                 if self.connected:
                     log.warning("announcements of %s stopped: %s", self._channel, error)
@@ -69,8 +67,15 @@ class Listening:
             await asyncio.sleep(pause)
             pause = min(2 * pause, most)
 
-    async def _listen(self, raw: "psycopg.AsyncConnection[Any]") -> None:
+    async def _opened(self, raw: Line) -> Connection:
+        pointer = Pointer()
+        await configure(raw)
+        await pointer.turn(raw)
+        await raw.execute(f"LISTEN {self._channel}".encode())
+        return Connection(raw, pointer)
+
+    async def _listen(self, raw: Line, connection: Connection) -> None:
         while True:
             async for notice in raw.notifies(timeout=LOOK_SECONDS):
                 self._hear(notice.payload)
-            await self._look(Connection(raw))
+            await self._look(connection)

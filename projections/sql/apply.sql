@@ -4,13 +4,13 @@
 -- name: begin_partitions
 -- Rows for partitions that have none yet.
 INSERT INTO offsets (topic, partition, next_offset)
-SELECT %(topic)s, given.partition, 0 FROM unnest(%(partitions)s) AS given(partition)
+SELECT %(topic)s, given.partition, 0 FROM unnest(%(partitions)s) AS given(partition) WHERE live()
 ON CONFLICT DO NOTHING;
 
 -- name: starts
 -- Where to go on, the last record that was folded, and the chain up to it.
 SELECT partition, next_offset, last_event_id, last_at_ms, chain FROM offsets
-WHERE topic = %(topic)s AND partition = ANY (%(partitions)s);
+WHERE live() AND topic = %(topic)s AND partition = ANY (%(partitions)s);
 
 -- name: move_on
 -- Take the partitions from where this projector started to where its batch ends. Touches fewer rows than asked where another
@@ -26,8 +26,9 @@ JOIN locked USING (partition)
 WHERE offsets.topic = %(topic)s AND offsets.partition = given.partition AND offsets.next_offset = given.started;
 
 -- name: announce
--- Tell those who wait; they hear it when the transaction commits.
-SELECT pg_notify(%(channel)s, payload) FROM unnest(%(payloads)s) AS given(payload);
+-- Tell those who wait; they hear it when the transaction commits. Nothing is committed where this is not the live schema: a
+-- rebuild changes the pointer only while it holds the offsets, and this statement's snapshot is younger than our hold on ours.
+SELECT pg_notify(%(channel)s, payload) FROM unnest(%(payloads)s) AS given(payload) WHERE live();
 
 -- name: register
 -- New devices. The first registration of an id counts.
@@ -203,4 +204,5 @@ ON CONFLICT DO NOTHING;
 
 -- name: waiting
 -- How many messages wait in mailboxes, as PostgreSQL's statistics have it: an estimate that costs nothing.
-SELECT coalesce(pg_stat_get_live_tuples('mailbox'::regclass), 0) + coalesce(pg_stat_get_live_tuples('owed'::regclass), 0);
+SELECT coalesce(pg_stat_get_live_tuples('mailbox'::regclass), 0) + coalesce(pg_stat_get_live_tuples('owed'::regclass), 0)
+WHERE live();

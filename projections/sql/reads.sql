@@ -1,4 +1,6 @@
--- Statements of reads.py. Each that must be complete begins with reached(...), which raises where its snapshot is too early.
+-- Statements of reads.py. Each that must be complete begins with reached(...), which raises where its snapshot is too early or its
+-- schema not the live one; the others with live(), which raises where the schema is not; those that only run in a snapshot after
+-- one of them need neither.
 
 -- name: page
 -- One page of a device's mailbox: two range scans by key, merged. `rank` and `total` cut the page at the limit and at the
@@ -41,7 +43,8 @@ ORDER BY counted.position;
 -- How many messages a device has not acknowledged, exact to the limit.
 SELECT least(%(limit)s,
     (SELECT count(*) FROM (SELECT FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS shared)
-    + (SELECT count(*) FROM (SELECT FROM owed WHERE device_id = %(device)s LIMIT %(limit)s) AS own));
+    + (SELECT count(*) FROM (SELECT FROM owed WHERE device_id = %(device)s LIMIT %(limit)s) AS own))
+WHERE live();
 
 -- name: outstanding
 -- Which of these messages are the user's, and what a device (and any device) has done with them.
@@ -68,12 +71,13 @@ ORDER BY position LIMIT %(limit)s;
 -- row above the position decides, since positions and times rise together.
 SELECT asked.device_id
 FROM unnest(%(users)s, %(devices)s, %(positions)s) AS asked(account, device_id, after)
-WHERE (SELECT stored_at_ms FROM mailbox
-       WHERE mailbox.account = asked.account AND mailbox.position > asked.after
-       ORDER BY mailbox.position LIMIT 1) < %(stored_before)s
+WHERE live() AND (
+   (SELECT stored_at_ms FROM mailbox
+    WHERE mailbox.account = asked.account AND mailbox.position > asked.after
+    ORDER BY mailbox.position LIMIT 1) < %(stored_before)s
    OR (SELECT stored_at_ms FROM owed
        WHERE owed.device_id = asked.device_id AND owed.position > asked.after
-       ORDER BY owed.position LIMIT 1) < %(stored_before)s;
+       ORDER BY owed.position LIMIT 1) < %(stored_before)s);
 
 -- name: receipts
 -- What a sender is told, in the order of the receipts topic.
@@ -134,11 +138,11 @@ SELECT message_id, position, event_id, producer, at_ms FROM repeats WHERE messag
 
 -- name: offsets
 -- How far each partition has been folded.
-SELECT partition, next_offset FROM offsets WHERE topic = %(topic)s;
+SELECT partition, next_offset FROM offsets WHERE live() AND topic = %(topic)s;
 
 -- name: all_offsets
 -- How far each partition of these topics has been folded.
-SELECT topic, partition, next_offset FROM offsets WHERE topic = ANY (%(topics)s);
+SELECT topic, partition, next_offset FROM offsets WHERE live() AND topic = ANY (%(topics)s);
 
 -- name: held
 -- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than

@@ -68,6 +68,24 @@ CREATE TABLE accounts.refresh_tokens (
 CREATE INDEX refresh_tokens_family ON accounts.refresh_tokens (family_id);
 CREATE INDEX refresh_tokens_predecessor ON accounts.refresh_tokens (predecessor) WHERE predecessor IS NOT NULL;
 
+CREATE SCHEMA pointer;
+SET search_path = pointer;
+
+CREATE TABLE migrations (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Which of the two places (projections.pointer) holds the projection that everybody reads. A rebuild fills the other one and
+-- changes this row; `building` says that the other one is a rebuild that has not come to its end.
+CREATE TABLE projection (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    live text NOT NULL CHECK (live IN ('projection', 'projection_2')),
+    building boolean NOT NULL DEFAULT false
+);
+INSERT INTO projection (live) VALUES ('projection');
+
 CREATE SCHEMA projection;
 SET search_path = projection;
 
@@ -261,22 +279,39 @@ CREATE TABLE contacts (
     PRIMARY KEY (account, sender)
 );
 
--- True, or an error (RS001) where the snapshot of the asking statement has not reached these offsets. It raises because a
--- false would turn an answer that is too early into an answer that is too short.
+-- True, or an error (RS002) where the asking statement looks into a schema that is not the live projection in its snapshot.
+CREATE FUNCTION live() RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF (SELECT live FROM pointer.projection) IS DISTINCT FROM current_schema()::text THEN
+        RAISE EXCEPTION 'schema % is not the live projection', current_schema() USING ERRCODE = 'RS002';
+    END IF;
+    RETURN true;
+END
+$$;
+
+-- True, or an error: RS002 as above, RS001 where the snapshot of the asking statement has not reached these offsets. It raises
+-- because a false would turn an answer that is too early into an answer that is too short.
 CREATE FUNCTION reached(asked_topic text, asked_partitions smallint[], ends bigint[]) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
+    here boolean;
     missed smallint;
 BEGIN
     IF cardinality(asked_partitions) = 0 THEN
-        RETURN true;
+        RETURN live();
     END IF;
-    SELECT asked.partition INTO missed
-    FROM unnest(asked_partitions, ends) AS asked(partition, least_offset)
-    LEFT JOIN offsets ON offsets.topic = asked_topic AND offsets.partition = asked.partition
-    WHERE coalesce(offsets.next_offset, 0) < asked.least_offset
-    LIMIT 1;
-    IF FOUND THEN
+    SELECT live = current_schema()::text, (
+        SELECT asked.partition
+        FROM unnest(asked_partitions, ends) AS asked(partition, least_offset)
+        LEFT JOIN offsets ON offsets.topic = asked_topic AND offsets.partition = asked.partition
+        WHERE coalesce(offsets.next_offset, 0) < asked.least_offset
+        LIMIT 1)
+    INTO here, missed FROM pointer.projection;
+    IF here IS NOT TRUE THEN
+        RAISE EXCEPTION 'schema % is not the live projection', current_schema() USING ERRCODE = 'RS002';
+    END IF;
+    IF missed IS NOT NULL THEN
         RAISE EXCEPTION 'partition % has not been folded that far', missed USING ERRCODE = 'RS001';
     END IF;
     RETURN true;

@@ -142,6 +142,20 @@ def test_every_statement_has_a_name_and_a_sentence() -> None:
             assert statement.startswith(b"-- "), f"{file}: {name} says not what it is for"
 
 
+GUARDED = (b"reached(", b"live()")
+INSIDE = {
+    "reads.sql": {"decisions", "ends", "deliveries", "readings", "erasures", "repeats"},
+    "apply.sql": set(load_queries("projections", "apply.sql")) - {"begin_partitions", "starts", "announce", "waiting"},
+}
+"""Statements that run only in a snapshot, or in a projector's transaction, whose last statement looks at the pointer."""
+
+
+@pytest.mark.parametrize("file", ["reads.sql", "presence.sql", "apply.sql"])
+def test_every_other_statement_checks_that_it_looks_into_the_live_schema(file: str) -> None:
+    bare = {name for name, text in load_queries("projections", file).items() if not any(guard in text for guard in GUARDED)}
+    assert bare == INSIDE.get(file, set())
+
+
 def test_a_cancellation_that_meets_the_connection_is_not_lost(database_url: str) -> None:
     """Whichever moment it comes in: a task that was told to end must end, or it had answered before."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from projections.database import Database
 from projections.errors import DatabaseUnavailable, NotMigrated
 from projections.migrate import SCHEMAS, migrate, migrations, pending_migrations
+from projections.pointer import PLACES
 from projections.reads import Reads
+from tests.integration.places import point_to, second_place
 
 CATALOGUE = """
 SELECT 'column', table_schema, table_name, column_name, concat_ws(' ', data_type, is_nullable, column_default)
@@ -39,6 +42,41 @@ def test_all_migrations_are_schema_sql(database_url: str, empty_database_url: st
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute((files("projections") / "sql" / "schema.sql").read_text().encode())
     assert catalogue(database_url) == catalogue(empty_database_url)
+
+
+def test_the_other_place_gets_the_same_form(database_url: str) -> None:
+    """A rebuild fills it; a migration that names a schema would miss it."""
+
+    async def main() -> None:
+        await second_place(database_url)
+
+    asyncio.run(main())
+    with psycopg.connect(database_url) as connection:
+        forms = [
+            {
+                tuple(re.sub(rf"^{place}$|\b{place}\.", "*", str(value)) for value in row)
+                for row in connection.execute(CATALOGUE, {"schemas": [place]}).fetchall()
+            }
+            for place in PLACES
+        ]
+    assert forms[0] == forms[1] and forms[0]
+
+
+def test_after_a_swap_migrations_go_to_the_live_place(database_url: str) -> None:
+    async def main() -> None:
+        await second_place(database_url)
+        await point_to(database_url, PLACES[1])
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA projection CASCADE")
+            assert await pending_migrations(database_url) == []
+            connection.execute("DROP SCHEMA projection_2 CASCADE")
+        named = [one.name for one in migrations() if one.schema == "projection"]
+        assert await migrate(database_url) == named
+        with psycopg.connect(database_url) as connection:
+            found = connection.execute("SELECT to_regclass('projection.offsets'), to_regclass('projection_2.offsets')")
+            assert found.fetchone() == (None, "projection_2.offsets")
+
+    asyncio.run(main())
 
 
 def test_runs_what_is_pending_once(empty_database_url: str) -> None:
