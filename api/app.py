@@ -30,6 +30,7 @@ from api.limits import Limits
 from api.logins import Logins
 from api.mailbox import Mailbox
 from api.messages import Messages
+from api.page import page
 from api.passwords import Passwords
 from api.presence import PresenceCalls
 from api.processed import Committed, Processed
@@ -45,6 +46,7 @@ from api.signup import SignUp
 from api.statuses import MessageStatuses
 from api.stream import Stream
 from api.tokens import AccessTokens
+from api.web import Web
 from producers.log import EventLog
 from producers.tail import Tail
 from projections.database import Database
@@ -60,7 +62,8 @@ class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
     process in the facts that are written; `signup` says whether POST /accounts is open, `mailbox_quota` how many
     messages that no device has acknowledged an account may hold;
-    `public_url` is where users find the service, if it is not where it listens; `clock` gives seconds since the epoch.
+    `public_url` is where users find the service, if it is not where it listens; `docs` says whether it describes itself;
+    `web` has the public port's rules for browsers and proxies; `clock` gives seconds since the epoch.
     `gateway` names this process among the gateways, anew at each start; `pushes` gives a tail, not opened, of a partition of
     the push topic from its end on."""
 
@@ -81,6 +84,8 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     mailbox_quota: int = 100_000
     public_url: str | None = None
+    docs: bool = True
+    web: Web = field(default_factory=Web)
     phase: Phase = field(default_factory=Phase)
     clock: Callable[[], float] = time
 
@@ -106,7 +111,8 @@ class Service:
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
         accounts, master = Accounts(parts.database), MasterKey(parts.secrets.master_key)
         self.seen = LastSeen(accounts, parts.clock)
-        self.edge = Edge(self.tokens, parts.limits, self.seen)
+        self.edge = Edge(self.tokens, parts.limits, self.seen, parts.web)
+        self.admin_edge = Edge(self.tokens, parts.limits, self.seen, Web())
         self.removals = Removals(accounts, parts.log, parts.producer)
         presence = PresenceReads(parts.database)
         directory = Directory(accounts, master, parts.log.partitions)
@@ -199,7 +205,6 @@ class Service:
             log=parts.log,
             phase=parts.phase,
             receipt_position=self.receipts.position,
-            public_url=parts.public_url,
         )
         self._sessions = AsyncExitStack()
         self.health = HealthCalls(
@@ -243,16 +248,27 @@ def create_app(service: Service) -> Starlette:
         stream=service.stream,
         health=service.health,
     )
-    described = answer(openapi.document(operations, version("restante"), service.parts.public_url), headers=(_FIVE_MINUTES,))
+    about = _descriptions(operations, service.parts.public_url) if service.parts.docs else []
+    return _application(service.edge, [*operations, *about], WebSocketRoute(stream.PATH, service.stream))
+
+
+def _descriptions(operations: Sequence[Operation], public_url: str | None) -> list[Operation]:
+    """The calls that tell of the others: for programs, and for people."""
+    document = openapi.document(operations, version("restante"), public_url)
+    described, seen = answer(document, headers=(_FIVE_MINUTES,)), page(operations, version("restante"))
 
     async def describe(call: Call) -> Answer:
         """GET /openapi.json."""
         return described
 
-    about = Operation(
-        method="GET", path="/openapi.json", handler=describe, summary="This description", access=ANYONE, answers={200: None}
-    )
-    return _application(service, [*operations, about], WebSocketRoute(stream.PATH, service.stream))
+    async def show(call: Call) -> Answer:
+        """GET /."""
+        return seen
+
+    return [
+        Operation(method="GET", path=path, handler=handler, summary=summary, access=ANYONE, answers={200: None})
+        for path, handler, summary in (("/openapi.json", describe, "This description"), ("/", show, "The same for people"))
+    ]
 
 
 def create_admin_app(service: Service) -> Starlette:
@@ -271,15 +287,15 @@ def create_admin_app(service: Service) -> Starlette:
         rate=None,
         answers={200: None},
     )
-    return _application(service, [*health_operations(service.health), exposed])
+    return _application(service.admin_edge, [*health_operations(service.health), exposed])
 
 
-def _application(service: Service, operations: Sequence[Operation], *sockets: BaseRoute) -> Starlette:
+def _application(edge: Edge, operations: Sequence[Operation], *sockets: BaseRoute) -> Starlette:
     by_path = groupby(sorted(operations, key=lambda row: _rank(row.path)), key=lambda row: row.path)
-    routes = [Route(path, Resource(service.edge, path, list(rows))) for path, rows in by_path]
+    routes = [Route(path, Resource(edge, path, list(rows))) for path, rows in by_path]
     app = App(routes=[*sockets, *routes])
     app.router.redirect_slashes = False
-    app.router.default = Resource(service.edge, "unmatched", [])
+    app.router.default = Resource(edge, "unmatched", [])
     return app
 
 

@@ -13,7 +13,7 @@ from api.problems import PROBLEMS, Code
 from api.resource import Operation
 
 REF: Final = "#/components/schemas/{name}"
-_EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed")
+_EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed", "host_unknown")
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
 _SECURITY: Final[Mapping[Caller, Any]] = {"anyone": [], "account": [{"bearer": []}], "socket": [{"bearer": []}, {}]}
 _COUNTED: Final[tuple[Code, ...]] = ("rate_limited",)

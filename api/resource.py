@@ -20,6 +20,7 @@ from api.models import NoQuery
 from api.problems import MEDIA_TYPE, Code, Problem
 from api.seen import LastSeen
 from api.tokens import AccessTokens, Principal
+from api.web import Web
 from schemas.metrics import HTTP_REQUESTS
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -58,9 +59,11 @@ class Operation:
 
 
 class Edge:
-    """What resources share: the check of tokens and of rates, who was seen, and the source of request ids."""
+    """What resources of a port share: its rules for the web, the check of tokens and of rates, who was seen, and the source
+    of request ids."""
 
-    def __init__(self, tokens: AccessTokens, limits: Limits, seen: LastSeen) -> None:
+    def __init__(self, tokens: AccessTokens, limits: Limits, seen: LastSeen, web: Web) -> None:
+        self.web = web
         self._tokens = tokens
         self._seen = seen
         self._limits = limits
@@ -120,8 +123,10 @@ class Resource:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request_id = self._edge.request_id()
+        web = self._edge.web
         if scope["type"] == "websocket":
-            await refuse_upgrade(send, Problem("not_found", "There is no WebSocket here. See /openapi.json."), request_id)
+            nowhere = Problem("not_found", "There is no WebSocket here. See /openapi.json.")
+            await refuse_upgrade(scope, send, nowhere, request_id, web)
             return
         method = scope["method"]
         try:
@@ -134,6 +139,7 @@ class Resource:
             (b"content-length", b"%d" % len(said.body)),
             (b"x-request-id", request_id.encode()),
             *said.headers,
+            *web.headers(scope, said),
         ]
         if said.status == 204:
             del headers[:2]
@@ -142,9 +148,10 @@ class Resource:
 
     async def _answered(self, scope: Scope, receive: Receive, request_id: str) -> Answer:
         try:
+            self._edge.web.admit(scope)
             row = self._rows.get(scope["method"])
             if row is None:
-                return self._unknown_method(scope["method"])
+                return self._unknown_method(scope)
             call = Call(scope, receive, request_id)
             self._edge.admit(call, row)
             if row.query is NoQuery and scope["query_string"]:
@@ -157,11 +164,12 @@ class Resource:
         except Exception as error:  # whatever it is, the caller gets a problem and the operator a line
             return refused(internal_error(error, self._route, request_id), request_id)
 
-    def _unknown_method(self, method: str) -> Answer:
+    def _unknown_method(self, scope: Scope) -> Answer:
         if not self._rows:
             raise Problem("not_found", "See /openapi.json for what there is.")
-        if method == "OPTIONS":
-            return Answer(204, b"", [(b"allow", self._allow.encode())])
+        if scope["method"] == "OPTIONS":
+            allow = self._allow.encode()
+            return Answer(204, b"", [(b"allow", allow), *self._edge.web.preflight(scope, allow)])
         raise Problem("method_not_allowed", f"This path takes {self._allow}.", allow=self._allow)
 
     def _count(self, method: str, status: int) -> None:
@@ -180,10 +188,11 @@ def refused(problem: Problem, request_id: str) -> Answer:
     return Answer(problem.status, body, [PRIVATE, *problem.headers()], MEDIA_TYPE)
 
 
-async def refuse_upgrade(send: Send, problem: Problem, request_id: str) -> None:
+async def refuse_upgrade(scope: Scope, send: Send, problem: Problem, request_id: str, web: Web) -> None:
     """A problem in answer to a WebSocket's handshake."""
     said = refused(problem, request_id)
-    headers = [(b"content-type", said.media_type), (b"x-request-id", request_id.encode()), *said.headers]
+    named = [(b"content-type", said.media_type), (b"x-request-id", request_id.encode())]
+    headers = [*named, *said.headers, *web.headers(scope, said)]
     await send({"type": "websocket.http.response.start", "status": said.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": said.body})
 

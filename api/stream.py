@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
-from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
@@ -42,7 +41,6 @@ _CLOSE_CODES: Final[dict[Code, CloseCode]] = {
     "bad_cursor": CloseCode.NOT_A_FRAME,
     "gateway_restart": CloseCode.RESTART,
 }
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class StreamQuery(Strict):
@@ -102,7 +100,7 @@ class FrameSocket:
 
 class Stream:
     """The endpoint, as an ASGI application. `receipt_position` reads a receipt cursor of a user (None for `now`) and raises
-    `Problem` bad_cursor; `public_url` is an origin that web pages may have besides the one they asked for."""
+    `Problem` bad_cursor."""
 
     def __init__(
         self,
@@ -113,7 +111,6 @@ class Stream:
         log: EventLog,
         phase: Phase,
         receipt_position: Callable[[UUID, str], int | None],
-        public_url: str | None,
     ) -> None:
         self._edge = edge
         self._limits = limits
@@ -121,7 +118,6 @@ class Stream:
         self._log = log
         self._phase = phase
         self._receipt_position = receipt_position
-        self._public_url = public_url
 
     async def plain(self, call: Call) -> Answer:
         """GET /messages/stream without an upgrade."""
@@ -135,7 +131,7 @@ class Stream:
         except Exception as error:  # a refusal, or a fault of ours
             problem = error if isinstance(error, Problem) else internal_error(error, PATH, call.request_id)
             _count(problem.status)
-            await refuse_upgrade(send, problem, call.request_id)
+            await refuse_upgrade(scope, send, problem, call.request_id, self._edge.web)
             return
         accepted = [(b"x-request-id", call.request_id.encode())]
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL, "headers": accepted})
@@ -145,11 +141,11 @@ class Stream:
 
     def _admitted(self, call: Call) -> "_Visitor":
         """Everything that can be said before the upgrade. Raises `Problem`."""
+        self._edge.web.admit(call.scope)
         if self._phase.draining.is_set():
             raise _stopping()
         self._limits.request_from(address_of(call.scope))
-        origin = call.header(b"origin")
-        if origin is not None and not is_own(origin, call.header(b"host") or b"", self._public_url):
+        if not self._edge.web.welcomes(call.scope):
             raise Problem("foreign_origin", "Web pages of other sites may not connect here.")
         if SUBPROTOCOL not in call.scope["subprotocols"]:
             raise Problem("subprotocol_missing", f"Ask for it: Sec-WebSocket-Protocol: {SUBPROTOCOL}.")
@@ -216,22 +212,6 @@ async def _first_token(socket: FrameSocket) -> str:
     if not isinstance(frame, Authenticate):
         raise Problem("token_missing", "The first frame must be authenticate.")
     return frame.token
-
-
-def is_own(origin: bytes, host: bytes, public_url: str | None) -> bool:
-    """Whether a page of this origin (RFC 6454) is ours: it came from the host that is asked, or from the public URL. Of the
-    host the scheme is not known, since TLS may end before us."""
-    try:
-        site = urlsplit(origin.decode("ascii"))
-        asked = urlsplit(f"{site.scheme}://{host.decode('ascii')}")
-        public = urlsplit(public_url or "")
-        return site.scheme in _PORTS and _place(site) in (_place(asked), _place(public))
-    except ValueError:
-        return False
-
-
-def _place(url: SplitResult) -> tuple[str, str | None, int | None]:
-    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
 
 
 def _stopping() -> Problem:

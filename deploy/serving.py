@@ -37,6 +37,7 @@ def server(app: Any, host: str, port: int) -> uvicorn.Server:
         ws_ping_interval=None,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,  # uvicorn would believe this machine; `api.proxies` believes whom the operator named
         log_config=None,
         server_header=False,
         date_header=True,

@@ -12,6 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -88,6 +89,10 @@ class Settings:
     mailbox_quota: int
     url: str | None
     public_url: str | None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    allowed_hosts: tuple[str, ...] | None
+    cors_origins: tuple[str, ...]
+    docs: bool
     log_level: str
 
     def admin_port_of(self, role: Role) -> Port:
@@ -182,6 +187,29 @@ def _web(value: str) -> str:
     return value.strip().rstrip("/")
 
 
+def _networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(one.strip()) for one in value.split(","))
+    except ValueError as error:
+        raise ValueError("give addresses or networks such as 10.0.0.0/8, several with commas between them") from error
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    hosts = tuple(one.strip().lower() for one in value.split(","))
+    if not all(re.fullmatch(r"\*|(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?", one) for one in hosts):
+        raise ValueError("give names without port such as mail.example or *.mail.example, several with commas, or *")
+    return hosts
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(one.strip() for one in value.split(","))
+    for one in origins:
+        parts = urlsplit(one)
+        if parts.scheme not in ("http", "https") or one != f"{parts.scheme}://{parts.netloc}" or one != one.lower():
+            raise ValueError("give origins as browsers send them, https://app.example, several with commas between them")
+    return origins
+
+
 def _path(value: str) -> Path:
     return Path(value).expanduser()
 
@@ -262,6 +290,22 @@ TABLE: tuple[Setting, ...] = (
     Setting("mailbox_quota", _whole(1, 10**9), 100_000, "100000", "unacknowledged messages that an account may hold"),
     Setting("url", _web, None, "from up.json", "the service that the client commands talk to"),
     Setting("public_url", _web, None, "none", "the address that users see, where a proxy stands in front"),
+    Setting(
+        "trusted_proxies",
+        _networks,
+        (),
+        "none",
+        "proxies whose X-Forwarded-For and -Proto are believed: addresses, networks",
+    ),
+    Setting(
+        "allowed_hosts",
+        _hosts,
+        None,
+        "RESTANTE_PUBLIC_URL's; without one any, on a loopback address none",
+        "names that requests may give as Host, besides addresses and localhost; *.name for all below it, * for any",
+    ),
+    Setting("cors_origins", _origins, (), "none", "sites whose pages may call, besides our own"),
+    Setting("docs", _word("on", "off"), "on", "on", "on, or off: no /openapi.json and no page at /"),
     Setting("log_level", _word("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"),
 )
 _BY_VARIABLE = {row.variable: row for row in TABLE}
@@ -323,7 +367,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
     _check_security(security)
     port, admin = values.pop("port"), values.pop("admin_port")
-    values["rate_limits"] = values["rate_limits"] == "on"
+    for name in ("rate_limits", "docs"):
+        values[name] = values[name] == "on"
     values["data_dir"] = values["data_dir"].resolve()
     return Settings(
         **values,
@@ -347,6 +392,14 @@ def require(settings: Settings, role: Role) -> None:
     missing = [row.variable for row in TABLE if role in row.needed_by and getattr(settings, row.name) is None]
     if missing:
         raise Misconfigured(f"`restante {role}` needs {', '.join(missing)}. `restante up` sets them for all roles by itself")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def given_settings() -> dict[str, str]:

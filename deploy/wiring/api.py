@@ -6,12 +6,14 @@ from api.app import Parts, Service, create_admin_app, create_app
 from api.gateway import StreamOptions
 from api.health import Phase
 from api.limits import Limits
+from api.proxies import Proxies
 from api.secrets import Secrets, SecretsError
+from api.web import Web
 from deploy.errors import Misconfigured
 from deploy.foundation import connection, require_strong_log
 from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
-from deploy.settings import Settings
+from deploy.settings import Settings, is_loopback
 from deploy.wiring import process
 from producers.kafka_tail import KafkaTail
 from producers.stripes import StripedLog
@@ -57,6 +59,8 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 mailbox_quota=settings.mailbox_quota,
                 signup=settings.signup == "open",
                 public_url=settings.public_url,
+                docs=settings.docs,
+                web=_web(settings),
                 phase=phase,
             )
             async with (
@@ -68,6 +72,20 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                     await until(stop, admin, public, service.gateway.working)
                 finally:
                     await service.end_sessions()
+
+
+def _web(settings: Settings) -> Web:
+    """On a loopback address only names that cannot be pointed at it from outside are served, unless told otherwise (a page
+    of another site could reach us by its own name, DNS rebinding)."""
+    hosts = settings.allowed_hosts
+    if hosts is None and (settings.public_url or is_loopback(settings.host)):
+        hosts = ()
+    return Web(
+        hosts=None if hosts == ("*",) else hosts,
+        origins=settings.cors_origins,
+        public_url=settings.public_url,
+        proxies=Proxies(settings.trusted_proxies),
+    )
 
 
 def _secrets(settings: Settings) -> Secrets:

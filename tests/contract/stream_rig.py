@@ -19,6 +19,7 @@ from api.problems import Code, Problem
 from api.resource import Edge, Resource
 from api.stream import PATH, Stream
 from api.tokens import Principal
+from api.web import Web
 from producers.memory import MemoryLog
 from tests.socket_rig import Site, listening
 
@@ -102,12 +103,12 @@ def receipt_position(user: UUID, cursor: str) -> int | None:
 
 
 @asynccontextmanager
-async def streaming(*, public_url: str | None = None, limits: Limits | None = None) -> AsyncIterator[Rig]:
+async def streaming(*, web: Web | None = None, limits: Limits | None = None) -> AsyncIterator[Rig]:
     """The endpoint under a real server."""
     limits = limits or Limits(on=False)
     async with MemoryLog(2) as log:
         gateway, phase, tokens = Scripted(), Phase(), cast(Any, Words())
-        edge = Edge(tokens, limits, cast(Any, Nobody()))
+        edge = Edge(tokens, limits, cast(Any, Nobody()), web or Web())
         stream = Stream(
             edge=edge,
             limits=limits,
@@ -115,7 +116,6 @@ async def streaming(*, public_url: str | None = None, limits: Limits | None = No
             log=log,
             phase=phase,
             receipt_position=receipt_position,
-            public_url=public_url,
         )
         app = App(routes=[WebSocketRoute(PATH, stream)])
         app.router.default = Resource(edge, "unmatched", [])

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
 from api.limits import LIMITS, Limit, Limits
+from api.web import Web
 from schemas.metrics import REGISTRY
 from tests.contract.stream_rig import DEVICE, USER, Rig, Socket, streaming
 from tests.eventually import eventually
@@ -66,12 +67,12 @@ async def test_pages_of_other_sites_are_403(rig: Rig, origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["http://restante.test", "https://restante.test", "https://Chat.example"])
 async def test_own_pages_may_connect(origin: str) -> None:
-    async with streaming(public_url="https://chat.example/start") as rig, Raw(rig.site.port) as raw:
+    async with streaming(web=Web(public_url="https://chat.example/start")) as rig, Raw(rig.site.port) as raw:
         assert (await raw.upgrade(f"Origin: {origin}")).startswith(b"HTTP/1.1 101 ")
 
 
 async def test_a_public_url_is_one_origin(rig: Rig) -> None:
-    async with streaming(public_url="https://chat.example:8443/start") as rig:
+    async with streaming(web=Web(public_url="https://chat.example:8443/start")) as rig:
         for origin in ("https://chat.example", "http://chat.example:8443"):
             assert (await refused(rig, origin=origin))[:1] == (403,)
 

@@ -33,8 +33,12 @@ CONTRACT = [
 ]
 
 
-def test_every_setting_of_the_contract_is_there_and_only_kafkas_security_beyond() -> None:
-    beyond = {row.variable for row in TABLE} - {f"RESTANTE_{name}" for name in CONTRACT}
+BEYOND = {"TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS"}
+"""What the contract leaves open."""
+
+
+def test_every_setting_of_the_contract_is_there_and_only_what_it_leaves_open_beyond() -> None:
+    beyond = {row.variable for row in TABLE} - {f"RESTANTE_{name}" for name in {*CONTRACT, *BEYOND}}
     assert {f"RESTANTE_{name}" for name in CONTRACT} <= {row.variable for row in TABLE}
     assert all(name.startswith("RESTANTE_KAFKA_") for name in beyond)
 
@@ -60,6 +64,13 @@ def test_times_in_seconds_or_with_a_unit(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "proxy.internal"),
+        ("ALLOWED_HOSTS", "mail.example:8080"),
+        ("ALLOWED_HOSTS", "https://mail.example"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://app.example/"),
+        ("DOCS", "yes"),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("PORT", "eighty"),
