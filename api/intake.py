@@ -124,13 +124,15 @@ class Intake:
                 self._replays.begin(draft.message_id)
                 begun[at] = draft.message_id
         if begun:
-            await self._recall(drafts, outcomes, begun)
+            await self._recall(who.user, drafts, outcomes, begun)
         return waiting
 
-    async def _recall(self, drafts: Sequence[Draft], outcomes: list[Outcome | None], begun: dict[int, UUID]) -> None:
+    async def _recall(
+        self, sender: UUID, drafts: Sequence[Draft], outcomes: list[Outcome | None], begun: dict[int, UUID]
+    ) -> None:
         """Ask the projection. While PostgreSQL is away we append all the same: the fold rejects a repeat."""
         try:
-            stored = await self._reads.stored_all(list(begun.values()))
+            stored = await self._reads.stored_all(sender, list(begun.values()))
         except DatabaseUnavailable:
             return
         except BaseException:

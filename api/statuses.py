@@ -43,32 +43,30 @@ class MessageStatuses:
     async def one(self, call: Call) -> Answer:
         """GET /messages/{id}."""
         message_id = _id_in(call)
-        floors = await self._freshness.of_all()
+        floors, user = await self._freshness.of_all(), call.principal.user
         with asking_projection():
-            views = await self._reads.messages([message_id], floors=floors)
-        if not views or not _concerns(views[0], call.principal.user):
+            views = await self._reads.messages(user, [message_id], floors=floors)
+        if not views:
             raise _unknown()
-        return answer(status_of(views[0], call.principal.user))
+        return answer(status_of(views[0], user))
 
     async def several(self, call: Call) -> Answer:
         """POST /messages/status."""
         ids = list(dict.fromkeys((await call.body(_IDS, IDS_ON_THE_WIRE)).ids))
-        floors = await self._freshness.of_all()
+        floors, user = await self._freshness.of_all(), call.principal.user
         with asking_projection():
-            views = await self._reads.messages(ids, floors=floors)
-        user = call.principal.user
-        known = {view.message_id: view for view in views if _concerns(view, user)}
+            views = await self._reads.messages(user, ids, floors=floors)
+        known = {view.message_id: view for view in views}
         unknown = [message_id for message_id in ids if message_id not in known]
         return answer(Statuses([status_of(view, user) for view in known.values()], unknown))
 
     async def trail(self, call: Call) -> Answer:
         """GET /messages/{id}/trail."""
         message_id = _id_in(call)
-        floors = await self._freshness.of_all()
+        floors, user = await self._freshness.of_all(), call.principal.user
         with asking_projection():
-            trail = await self._reads.trail(message_id, floors=floors)
-        user = call.principal.user
-        if trail is None or not _concerns(trail.view, user):
+            trail = await self._reads.trail(user, message_id, floors=floors)
+        if trail is None:
             raise _unknown()
         return answer(trail_of(trail, user))
 
@@ -125,10 +123,6 @@ def _attempt(attempt: Attempt) -> TrailAttempt:
 
 def _place(place: Place) -> LogPlace:
     return LogPlace(place.topic, place.partition, place.offset)
-
-
-def _concerns(view: MessageView, user: UUID) -> bool:
-    return user in (view.sender, view.recipient)
 
 
 def _id_in(call: Call) -> UUID:

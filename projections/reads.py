@@ -210,22 +210,22 @@ class Reads:
             **_floors(floors, RECEIPTS),
         )
 
-    async def stored(self, message_id: UUID, *, floors: Floors = NO_FLOORS) -> StoredMessage | None:
-        """The message that took this id, or None."""
-        return (await self.stored_all([message_id], floors=floors)).get(message_id)
-
-    async def stored_all(self, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS) -> dict[UUID, StoredMessage]:
-        """The messages that took these ids, by id."""
-        rows = await self._database.all(StoredMessage, QUERIES["stored"], ids=columns.uuids(ids), **_floors(floors))
+    async def stored_all(
+        self, sender: UUID, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS
+    ) -> dict[UUID, StoredMessage]:
+        """The messages of this sender that took these ids, by id."""
+        rows = await self._database.all(
+            StoredMessage, QUERIES["stored"], user=sender, ids=columns.uuids(ids), **_floors(floors)
+        )
         return {row.message_id: row for row in rows}
 
-    async def messages(self, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS) -> list[MessageView]:
-        """What is known of these messages, whoever asks; ids that nobody knows are left out. In the order of `ids`."""
-        return [view(rows) for rows in await self._rows(ids, floors)]
+    async def messages(self, user: UUID, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS) -> list[MessageView]:
+        """What is known of those of these messages that the user sent or got, in the order of `ids`."""
+        return [view(rows) for rows in await self._rows(user, ids, floors)]
 
-    async def trail(self, message_id: UUID, *, floors: Floors = NO_FLOORS) -> Trail | None:
-        """Every record that proves something about a message, or None."""
-        found = await self._rows([message_id], floors)
+    async def trail(self, user: UUID, message_id: UUID, *, floors: Floors = NO_FLOORS) -> Trail | None:
+        """Every record that proves something about a message, or None where the user neither sent nor got it."""
+        found = await self._rows(user, [message_id], floors)
         return trail(found[0]) if found else None
 
     async def offsets(self) -> dict[int, int]:
@@ -236,10 +236,10 @@ class Reads:
         rows = await connection.tuples(QUERIES["pending"], user=user, device=device, limit=Int8(COUNTED))
         return int(rows[0][0])
 
-    async def _rows(self, ids: Sequence[UUID], floors: Floors) -> list[Rows]:
+    async def _rows(self, user: UUID, ids: Sequence[UUID], floors: Floors) -> list[Rows]:
         asked = columns.uuids(ids)
         async with self._database.snapshot() as snapshot:
-            stored = await snapshot.all(StoredRow, QUERIES["messages"], ids=asked, **_floors(floors))
+            stored = await snapshot.all(StoredRow, QUERIES["messages"], user=user, ids=asked, **_floors(floors))
             if not stored:
                 return []
             decisions = _by_message(await snapshot.all(DecisionRow, QUERIES["decisions"], ids=asked))

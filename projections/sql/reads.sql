@@ -1,19 +1,26 @@
 -- Statements of reads.py. Each that must be complete begins with reached(...), which raises where its snapshot is too early or its
 -- schema not the live one; the others with live(), which raises where the schema is not; those that only run in a snapshot after
 -- one of them need neither.
+--
+-- `reader` says whose rows the statement may see: row-level security (projections/rights.py) hides all others from the API's
+-- database role. It holds until the statement or its transaction ends. Whatever is looked up takes the account from `reader`
+-- in a LATERAL that the planner cannot dissolve (LIMIT, OFFSET 0), and so comes after it.
 
 -- name: page
 -- One page of a device's mailbox: two range scans by key, merged. `rank` and `total` cut the page at the limit and at the
 -- bytes (one message at least); `found` tells whether there is more. `decided` is what the decisions of a message that no
 -- device has acknowledged come to: 2 attempted, 3 waits for the next sync (see evolve: the first attempt counts, and it came
 -- to nothing once each of its sessions has ended or given up).
-WITH merged AS (
-    (SELECT position, message_id, sender, stored_at_ms, sealed, false AS acknowledged
-     FROM mailbox WHERE account = %(user)s AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
-    UNION ALL
-    (SELECT position, message_id, sender, stored_at_ms, sealed, true
-     FROM owed WHERE device_id = %(device)s AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
-    ORDER BY position LIMIT %(limit)s + 1
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account),
+merged AS (
+    SELECT found.* FROM reader CROSS JOIN LATERAL (
+        (SELECT position, message_id, sender, stored_at_ms, sealed, false AS acknowledged
+         FROM mailbox WHERE account = reader.account AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
+        UNION ALL
+        (SELECT position, message_id, sender, stored_at_ms, sealed, true
+         FROM owed WHERE device_id = %(device)s AND position > %(after)s ORDER BY position LIMIT %(limit)s + 1)
+        ORDER BY position LIMIT %(limit)s + 1
+    ) AS found
 ), counted AS (
     SELECT merged.*,
            row_number() OVER (ORDER BY position) AS rank,
@@ -41,65 +48,85 @@ ORDER BY counted.position;
 
 -- name: pending
 -- How many messages a device has not acknowledged, exact to the limit.
-SELECT least(%(limit)s,
-    (SELECT count(*) FROM (SELECT FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS shared)
-    + (SELECT count(*) FROM (SELECT FROM owed WHERE device_id = %(device)s LIMIT %(limit)s) AS own))
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
+SELECT least(%(limit)s, found.held) FROM reader CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM (SELECT FROM mailbox WHERE account = reader.account LIMIT %(limit)s) AS shared)
+         + (SELECT count(*) FROM (SELECT FROM owed WHERE device_id = %(device)s AND reader.account IS NOT NULL
+                                  LIMIT %(limit)s) AS own) AS held
+) AS found
 WHERE live();
 
 -- name: outstanding
 -- Which of these messages are the user's, and what a device (and any device) has done with them.
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
 SELECT messages.message_id, messages.position, messages.sender,
        EXISTS (SELECT FROM deliveries WHERE deliveries.message_id = messages.message_id
                AND deliveries.device_id = %(device)s) AS delivered_to_device,
        EXISTS (SELECT FROM reads WHERE reads.message_id = messages.message_id) AS read
-FROM messages
-WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
-  AND messages.message_id = ANY (%(ids)s) AND messages.recipient = %(user)s;
+FROM reader CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE message_id = ANY (%(ids)s) AND recipient = reader.account OFFSET 0
+) AS messages
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
 
 -- name: up_to
 -- What a device has not acknowledged after one position and up to another, oldest first.
-(SELECT message_id, position, sender FROM mailbox
- WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
-   AND account = %(user)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
-UNION ALL
-(SELECT message_id, position, sender FROM owed
- WHERE device_id = %(device)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
-ORDER BY position LIMIT %(limit)s;
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
+SELECT found.* FROM reader CROSS JOIN LATERAL (
+    (SELECT message_id, position, sender FROM mailbox
+     WHERE account = reader.account AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
+    UNION ALL
+    (SELECT message_id, position, sender FROM owed
+     WHERE device_id = %(device)s AND position > %(after)s AND position <= %(position)s ORDER BY position LIMIT %(limit)s)
+    ORDER BY position LIMIT %(limit)s
+) AS found
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+ORDER BY found.position;
 
 -- name: stragglers
 -- Which of these devices have a message above their position that was stored before a time. Both branches go by key; the oldest
 -- row above the position decides, since positions and times rise together.
 SELECT asked.device_id
-FROM unnest(%(users)s, %(devices)s, %(positions)s) AS asked(account, device_id, after)
+FROM unnest(%(users)s, %(devices)s, %(positions)s) AS asked(user_id, device_id, after)
+CROSS JOIN LATERAL (SELECT set_config('restante.reader', asked.user_id::text, true)::uuid AS account) AS reader
 WHERE live() AND (
    (SELECT stored_at_ms FROM mailbox
-    WHERE mailbox.account = asked.account AND mailbox.position > asked.after
+    WHERE mailbox.account = reader.account AND mailbox.position > asked.after
     ORDER BY mailbox.position LIMIT 1) < %(stored_before)s
    OR (SELECT stored_at_ms FROM owed
-       WHERE owed.device_id = asked.device_id AND owed.position > asked.after
+       WHERE owed.device_id = asked.device_id AND owed.position > asked.after AND reader.account IS NOT NULL
        ORDER BY owed.position LIMIT 1) < %(stored_before)s);
 
 -- name: receipts
 -- What a sender is told, in the order of the receipts topic.
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
 SELECT receipts.position, receipts.message_id, accounts.name AS recipient_name, receipts.outcome, receipts.at_ms
-FROM receipts
+FROM reader CROSS JOIN LATERAL (
+    SELECT * FROM receipts WHERE account = reader.account AND position > %(after)s ORDER BY position LIMIT %(limit)s
+) AS receipts
 LEFT JOIN accounts.accounts ON accounts.user_id = receipts.recipient AND accounts.erased_at IS NULL
-WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND receipts.account = %(user)s AND receipts.position > %(after)s
-ORDER BY receipts.position LIMIT %(limit)s;
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+ORDER BY receipts.position;
 
 -- name: stored
--- What is known of an id: enough to answer a repeated idempotency key.
-SELECT message_id, recipient, sender, digest, partition, position, stored_at_ms
-FROM messages WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND message_id = ANY (%(ids)s);
+-- What is known of an id that its sender has taken: enough to answer a repeated idempotency key.
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
+SELECT messages.* FROM reader CROSS JOIN LATERAL (
+    SELECT message_id, recipient, sender, digest, partition, position, stored_at_ms
+    FROM messages WHERE message_id = ANY (%(ids)s) AND sender = reader.account OFFSET 0
+) AS messages
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
 
 -- name: messages
--- The records that stored these messages, with the names of both sides.
+-- The records that stored those of these messages that the user sent or got, with the names of both sides.
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
 SELECT messages.message_id, recipient, recipients.name AS recipient_name, sender, senders.name AS sender_name, sender_device,
        partition, messages.position, event_id, producer, messages.created_at_ms, stored_at_ms, keyed
-FROM messages
+FROM reader CROSS JOIN LATERAL (
+    SELECT * FROM messages WHERE message_id = ANY (%(ids)s) AND reader.account IN (recipient, sender) OFFSET 0
+) AS messages
 LEFT JOIN accounts.accounts AS recipients ON recipients.user_id = recipient AND recipients.erased_at IS NULL
 LEFT JOIN accounts.accounts AS senders ON senders.user_id = sender AND senders.erased_at IS NULL
-WHERE reached(%(topic)s, %(partitions)s, %(ends)s) AND messages.message_id = ANY (%(ids)s);
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
 
 -- name: decisions
 -- What the processor decided on these messages.
@@ -147,9 +174,12 @@ SELECT topic, partition, next_offset FROM offsets WHERE live() AND topic = ANY (
 -- name: held
 -- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than
 -- `small`. With it how far its partition was folded.
-WITH counted AS (
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account),
+counted AS (
     SELECT sender, count(*) AS held
-    FROM (SELECT sender FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS unacknowledged
+    FROM reader CROSS JOIN LATERAL (
+        SELECT sender FROM mailbox WHERE account = reader.account LIMIT %(limit)s
+    ) AS unacknowledged
     GROUP BY sender
 )
 SELECT coalesce(sum(held), 0)::bigint AS total,

@@ -166,7 +166,7 @@ async def test_a_rejected_repeat_shows_in_the_trail(
     message = await sent(alice, bob, "first", key="k")
     edge.service.messages._intake._replays._recent.clear()
 
-    async def nothing(ids: Any, **more: Any) -> dict[UUID, Any]:
+    async def nothing(*asked: Any, **more: Any) -> dict[UUID, Any]:
         return {}
 
     with monkeypatch.context() as blind:

@@ -63,10 +63,10 @@ def test_every_read_answers_from_the_live_place_also_by_prepared_statements(data
             assert await asyncio.gather(*(positions(database) for _ in range(6))) == [[1, 2, 3]] * 6
         reads = Reads(database)
         assert (await reads.pending(BOB, PHONE), await reads.offsets()) == (3, {0: 10})
-        assert len(await reads.messages([an_id("msg", number) for number in (1, 2, 3)])) == 3
+        assert len(await reads.messages(BOB, [an_id("msg", number) for number in (1, 2, 3)])) == 3
         await point_to(database_url, FIRST)
         assert await positions(database) == [1, 2]
-        assert len(await reads.messages([an_id("msg", number) for number in (1, 2, 3)])) == 2
+        assert len(await reads.messages(BOB, [an_id("msg", number) for number in (1, 2, 3)])) == 2
 
     on(scenario, database_url)
 

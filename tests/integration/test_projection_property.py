@@ -91,7 +91,7 @@ async def check(database: Database, state: Recipient) -> None:
     """Every question about this recipient is answered as the model answers it."""
     reads = Reads(database)
     ids = [an_id("msg", number) for number in NUMBERS]
-    views = {view.message_id: view for view in await reads.messages(ids)}
+    views = {view.message_id: view for view in await reads.messages(BOB, ids)}
     assert views.keys() == state.messages.keys()
     for message_id, message in state.messages.items():
         view = views[message_id]
@@ -107,7 +107,7 @@ async def check(database: Database, state: Recipient) -> None:
         assert {d.device_id: d.delivered_at_ms for d in view.devices} == {
             device: mark.at_ms for device, mark in message.deliveries.items()
         }
-        trail = await reads.trail(message_id)
+        trail = await reads.trail(BOB, message_id)
         assert trail is not None
         assert [event.place for event in trail.events[1:]] == [mark.place for mark in (message.stored, *marks) if mark]
         assert trail.repeats == message.repeats

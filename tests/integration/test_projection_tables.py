@@ -182,7 +182,7 @@ def test_the_trail_holds_what_the_writers_saw(database_url: str) -> None:
 
     async def main() -> Any:
         async with Database(database_url) as database:
-            return await Reads(database).trail(an_id("msg", 1))
+            return await Reads(database).trail(BOB, an_id("msg", 1))
 
     trail = asyncio.run(main())
     assert [(event.status.label, event.place.offset, event.reason) for event in trail.events] == [
