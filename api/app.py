@@ -173,13 +173,7 @@ class Service:
             clock=parts.clock,
         )
         self.statuses = MessageStatuses(reads=parts.reads, freshness=freshness)
-        self.presence = PresenceCalls(
-            directory=directory,
-            presence=presence,
-            freshness=freshness,
-            partitions=parts.log.partitions,
-            clock=parts.clock,
-        )
+        self.presence = PresenceCalls(presence=presence, freshness=freshness, clock=parts.clock)
         push_partition = partition_of_key(parts.gateway.encode(), parts.log.partitions)
         self.gateway = Gateway(
             log=parts.log,

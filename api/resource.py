@@ -114,6 +114,7 @@ class Resource:
     def __init__(self, edge: Edge, route: str, operations: Sequence[Operation]) -> None:
         self._edge = edge
         self._route = route
+        self.operations = operations
         self._rows = {row.method: row for row in operations}
         if "GET" in self._rows:
             self._rows["HEAD"] = self._rows["GET"]

@@ -306,7 +306,7 @@ def public_operations(
                 "For those only who have sent each other a message; whoever has not gets the answer for an unknown name."
             ),
             answers={200: models.Presence},
-            problems=("directory_unavailable", *_READ),
+            problems=_READ,
         ),
         Operation(
             method="GET",

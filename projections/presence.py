@@ -52,9 +52,9 @@ class PresenceReads:
         )
         return {row.device_id: row for row in rows}
 
-    async def between(self, user: UUID, other: UUID, *, floors: Floors = NO_FLOORS) -> Presence | None:
-        """The presence of `other` where each of the two has sent the other a message; else None."""
-        return await self._database.one(Presence, _QUERIES["presence"], user=user, other=other, **_params(floors))
+    async def between(self, user: UUID, name: str, *, floors: Floors = NO_FLOORS) -> Presence | None:
+        """The presence of the account of this name where each of the two has sent the other a message; else None."""
+        return await self._database.one(Presence, _QUERIES["presence"], user=user, name=name, **_params(floors))
 
 
 def _params(floors: Mapping[int, int]) -> dict[str, object]:

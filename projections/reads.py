@@ -237,11 +237,11 @@ class Reads:
         return int(rows[0][0])
 
     async def _rows(self, user: UUID, ids: Sequence[UUID], floors: Floors) -> list[Rows]:
-        asked = columns.uuids(ids)
         async with self._database.snapshot() as snapshot:
-            stored = await snapshot.all(StoredRow, QUERIES["messages"], user=user, ids=asked, **_floors(floors))
+            stored = await snapshot.all(StoredRow, QUERIES["messages"], user=user, ids=columns.uuids(ids), **_floors(floors))
             if not stored:
                 return []
+            asked = columns.uuids([row.message_id for row in stored])
             decisions = _by_message(await snapshot.all(DecisionRow, QUERIES["decisions"], ids=asked))
             ends = _by_message(await snapshot.all(EndRow, QUERIES["ends"], ids=asked))
             deliveries = _by_message(await snapshot.all(AckRow, QUERIES["deliveries"], ids=asked))

@@ -25,12 +25,12 @@ SELECT found.* FROM reader CROSS JOIN LATERAL (
     SELECT coalesce(bool_or(latest.online), false) AS online,
            greatest(max(latest.ended_at_ms), floor(max(extract(epoch FROM devices.last_seen_at)) * 1000)::bigint)
                AS last_seen_at_ms
-    FROM accounts.accounts LEFT JOIN accounts.devices USING (user_id)
+    FROM accounts.accounts AS other LEFT JOIN accounts.devices USING (user_id)
     LEFT JOIN LATERAL latest_session(devices.device_id) AS latest ON true
-    WHERE user_id = %(other)s AND erased_at IS NULL
+    WHERE other.name = %(name)s AND other.erased_at IS NULL
       AND CASE WHEN reached(%(topic)s, %(partitions)s, %(ends)s) THEN
-          EXISTS (SELECT FROM contacts WHERE contacts.account = reader.account AND sender = %(other)s)
-          AND EXISTS (SELECT FROM contacts WHERE contacts.account = %(other)s AND sender = reader.account)
+          EXISTS (SELECT FROM contacts WHERE contacts.account = reader.account AND sender = other.user_id)
+          AND EXISTS (SELECT FROM contacts WHERE contacts.account = other.user_id AND sender = reader.account)
       END
     GROUP BY user_id
     OFFSET 0

@@ -72,15 +72,15 @@ def on(url: str, scenario: Callable[[Database, PresenceReads], Coroutine[Any, An
 def test_presence_is_nobodys_business_until_both_have_written(database_url: str, facts: list[Fact]) -> None:
     async def scenario(database: Database, reads: PresenceReads) -> None:
         await folded(database, log_of(*facts, stored(3, sender=CAROL), stored(4, recipient=CAROL)))
-        assert await reads.between(ALICE, BOB) is None
-        assert await reads.between(BOB, ALICE) is None
+        assert await reads.between(ALICE, str(BOB)) is None
+        assert await reads.between(BOB, str(ALICE)) is None
         await folded(database, [recorded(TO_BOB, 10), recorded(TO_ALICE, 11)])
         assert (
-            await reads.between(ALICE, BOB)
-            == await reads.between(BOB, ALICE)
+            await reads.between(ALICE, str(BOB))
+            == await reads.between(BOB, str(ALICE))
             == Presence(online=False, last_seen_at_ms=None)
         )
-        assert await reads.between(ALICE, CAROL) is None
+        assert await reads.between(ALICE, str(CAROL)) is None
 
     on(database_url, scenario)
 
@@ -88,9 +88,9 @@ def test_presence_is_nobodys_business_until_both_have_written(database_url: str,
 def test_presence_of_oneself_needs_a_message_to_oneself(database_url: str) -> None:
     async def scenario(database: Database, reads: PresenceReads) -> None:
         await folded(database, log_of(TO_BOB, TO_ALICE))
-        assert await reads.between(BOB, BOB) is None
+        assert await reads.between(BOB, str(BOB)) is None
         await folded(database, [recorded(stored(5, sender=BOB), 10)])
-        assert await reads.between(BOB, BOB) is not None
+        assert await reads.between(BOB, str(BOB)) is not None
 
     on(database_url, scenario)
 
@@ -99,7 +99,7 @@ def test_an_erased_account_is_nowhere(database_url: str) -> None:
     async def scenario(database: Database, reads: PresenceReads) -> None:
         await folded(database, log_of(TO_BOB, TO_ALICE))
         await database.run(b"UPDATE accounts.accounts SET erased_at = now() WHERE user_id = %(id)s", id=BOB)
-        assert await reads.between(ALICE, BOB) is None
+        assert await reads.between(ALICE, str(BOB)) is None
 
     on(database_url, scenario)
 
@@ -113,16 +113,16 @@ def test_last_seen_is_the_latest_of_calls_and_ends_of_sessions(database_url: str
                 device=device,
                 user=BOB,
             )
-        assert await reads.between(ALICE, BOB) == Presence(online=False, last_seen_at_ms=T0_MS + 5_000)
+        assert await reads.between(ALICE, str(BOB)) == Presence(online=False, last_seen_at_ms=T0_MS + 5_000)
         await database.run(
             b"UPDATE accounts.devices SET last_seen_at = to_timestamp(%(at)s), removed_at = now()"
             b" WHERE device_id = %(device)s",
             at=T0_MS / 1000 + 6,
             device=LAPTOP,
         )
-        assert await reads.between(ALICE, BOB) == Presence(online=False, last_seen_at_ms=T0_MS + 6_000)
+        assert await reads.between(ALICE, str(BOB)) == Presence(online=False, last_seen_at_ms=T0_MS + 6_000)
         await folded(database, [recorded(opened(OTHER_SESSION), 8)])
-        there = await reads.between(ALICE, BOB)
+        there = await reads.between(ALICE, str(BOB))
         assert there is not None and there.online
 
     on(database_url, scenario)
@@ -130,7 +130,7 @@ def test_last_seen_is_the_latest_of_calls_and_ends_of_sessions(database_url: str
 
 def test_what_is_not_folded_yet_is_behind_and_never_no(database_url: str) -> None:
     async def scenario(database: Database, reads: PresenceReads) -> None:
-        for asked in (reads.between(ALICE, BOB, floors={0: 1}), reads.devices(BOB, [PHONE], floors={0: 1})):
+        for asked in (reads.between(ALICE, str(BOB), floors={0: 1}), reads.devices(BOB, [PHONE], floors={0: 1})):
             with pytest.raises(ProjectionBehind):
                 await asked
 
