@@ -103,6 +103,20 @@ class Accounts:
         """Some account that can receive, if there is one: enough to try a master key on."""
         return await self._database.one(AccountRow, _SQL["any_recipient"])
 
+    async def keyed(self) -> int:
+        """How many accounts have a key."""
+        return int((await self._database.tuples(_SQL["count_keys"]))[0][0])
+
+    async def wrapped_keys(self, after: UUID, limit: int) -> list[tuple[UUID, bytes]]:
+        """The wrapped keys of the next accounts above an id, in the order of their ids."""
+        return await self._database.tuples(_SQL["wrapped_keys"], after=after, limit=limit)
+
+    async def rewrap(self, keys: Sequence[tuple[UUID, bytes, bytes]]) -> int:
+        """Put new wrapped keys in the place of the old ones: (account, old, new). One that is another by now, or destroyed,
+        stays as it is. Gives how many were put."""
+        users, old, new = ([row[column] for row in keys] for column in range(3))
+        return await self._database.run(_SQL["rewrap"], user_ids=users, old=old, new=new)
+
     async def device(self, user_id: UUID, label: str, new_id: UUID) -> UUID:
         """The account's device of this label, committed; `new_id` becomes its id where there is none yet."""
         await self._database.run(_SQL["create_device"], device_id=new_id, user_id=user_id, label=label)

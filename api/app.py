@@ -109,11 +109,13 @@ class Service:
         self.revocations = Revocations(parts.database.url, ttl=parts.access_ttl, clock=parts.clock)
         self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock, self.revocations.revoked)
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
-        accounts, master = Accounts(parts.database), MasterKey(parts.secrets.master_key)
+        accounts, master = Accounts(parts.database), MasterKey(*parts.secrets.master_keys)
         self.seen = LastSeen(accounts, parts.clock)
         self.edge = Edge(self.tokens, parts.limits, self.seen, parts.web)
         self.admin_edge = Edge(self.tokens, parts.limits, self.seen, Web())
         self.removals = Removals(accounts, parts.log, parts.producer)
+        cursors, receipt_cursors = Cursors(parts.secrets.cursor_keys), ReceiptCursors(parts.secrets.cursor_keys)
+        self._master, self._cursors = master, (cursors, receipt_cursors)
         presence = PresenceReads(parts.database)
         directory = Directory(accounts, master, parts.log.partitions)
         freshness = Freshness(parts.log, parts.progress)
@@ -156,7 +158,7 @@ class Service:
             progress=parts.progress,
             freshness=freshness,
             directory=directory,
-            cursors=Cursors(parts.secrets.cursor_keys),
+            cursors=cursors,
             lag=self.lag,
             phase=parts.phase,
             producer=parts.producer,
@@ -168,7 +170,7 @@ class Service:
             reads=parts.reads,
             progress=parts.progress,
             freshness=ReceiptFreshness(parts.log, parts.progress, self.processed),
-            cursors=ReceiptCursors(parts.secrets.cursor_keys),
+            cursors=receipt_cursors,
             phase=parts.phase,
             clock=parts.clock,
         )
@@ -182,7 +184,7 @@ class Service:
             progress=parts.progress,
             keys=directory,
             tokens=self.tokens,
-            cursors=Cursors(parts.secrets.cursor_keys),
+            cursors=cursors,
             receipts=self.receipts,
             options=parts.stream,
             producer=parts.producer,
@@ -222,6 +224,13 @@ class Service:
     async def __aexit__(self, *failure: object) -> None:
         await self.end_sessions()
         await self._open.aclose()
+
+    def use(self, secrets: Secrets) -> None:
+        """Go by these keys from now on. What keys have made that are still among them stays good."""
+        self._master.use(secrets.master_keys)
+        self.tokens.use(secrets.token_keys)
+        for cursors in self._cursors:
+            cursors.use(secrets.cursor_keys)
 
     async def end_sessions(self) -> None:
         """The first step of a stop: take no more work that waits, and end the sessions in order, within 4 s."""

@@ -28,8 +28,11 @@ class _Signed:
 
     def __init__(self, kind: bytes, keys: Sequence[bytes], advice: str) -> None:
         self._kind = kind
-        self._hinted = [(hashlib.sha256(key).digest()[:1], key) for key in keys]
         self._advice = advice
+        self.use(keys)
+
+    def use(self, keys: Sequence[bytes]) -> None:
+        self._hinted = [(hashlib.sha256(key).digest()[:1], key) for key in keys]
 
     def write(self, owner: bytes, position: int) -> str:
         hint, key = self._hinted[0]
@@ -52,6 +55,10 @@ class Cursors:
         advice = "Use a cursor as this device got it from a sync, or none to start at the oldest message."
         self._signed = _Signed(_MAILBOX, keys, advice)
 
+    def use(self, keys: Sequence[bytes]) -> None:
+        """Go by these keys from now on."""
+        self._signed.use(keys)
+
     def write(self, user: UUID, device: UUID, position: int) -> str:
         """The cursor that has passed `position` (START: nothing yet)."""
         return self._signed.write(user.bytes + device.bytes, position)
@@ -67,6 +74,10 @@ class ReceiptCursors:
     def __init__(self, keys: Sequence[bytes]) -> None:
         advice = "Use a cursor as this account got it with its receipts, `now`, or none to start at the first receipt."
         self._signed = _Signed(_RECEIPTS, keys, advice)
+
+    def use(self, keys: Sequence[bytes]) -> None:
+        """Go by these keys from now on."""
+        self._signed.use(keys)
 
     def write(self, user: UUID, position: int) -> str:
         """The cursor that has passed `position` (START: nothing yet)."""

@@ -19,20 +19,20 @@ class SecretsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """`token_keys` sign access tokens, `cursor_keys` (32 bytes each) sign cursors, `master_key` (32 bytes) wraps the keys of
-    the accounts."""
+    """`token_keys` sign access tokens, `cursor_keys` (32 bytes each) sign cursors, `master_keys` (32 bytes each) wrap the
+    keys of the accounts."""
 
     token_keys: tuple[Ed25519PrivateKey, ...] = field(repr=False)
     cursor_keys: tuple[bytes, ...] = field(repr=False)
-    master_key: bytes = field(repr=False)
+    master_keys: tuple[bytes, ...] = field(repr=False)
 
     @classmethod
     def read(cls, *, token_key: str, cursor_keys: str, master_key: str) -> "Secrets":
-        """From their texts: PEM (PKCS #8, several after each other), base64 with commas, base64. Raises `SecretsError`."""
+        """From their texts: PEM (PKCS #8, several after each other), base64 with commas. Raises `SecretsError`."""
         return cls(
             token_keys=read_token_keys(token_key),
-            cursor_keys=tuple(read_key(text, "cursor key") for text in cursor_keys.split(",")),
-            master_key=read_key(master_key, "master key"),
+            cursor_keys=read_keys(cursor_keys, "cursor key"),
+            master_keys=read_keys(master_key, "master key"),
         )
 
 
@@ -66,8 +66,12 @@ def _token_key(block: str) -> Ed25519PrivateKey:
     return key
 
 
-def read_key(text: str, name: str) -> bytes:
-    """A key of KEY_BYTES from its base64. Raises `SecretsError`, which calls it `name`."""
+def read_keys(text: str, name: str) -> tuple[bytes, ...]:
+    """Keys of KEY_BYTES from their base64, with commas. Raises `SecretsError`, which calls them `name`."""
+    return tuple(_key(one, name) for one in text.split(","))
+
+
+def _key(text: str, name: str) -> bytes:
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except binascii.Error as error:

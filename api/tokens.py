@@ -54,6 +54,10 @@ class AccessTokens:
         self.ttl = int(ttl)
         self._clock = clock
         self._revoked = revoked
+        self.use(keys)
+
+    def use(self, keys: Sequence[Ed25519PrivateKey]) -> None:
+        """Go by these keys from now on. What was verified is verified anew: its key may be gone."""
         self._public = {key_id(key.public_key()): key.public_key() for key in keys}
         self._signing = keys[0]
         self._signing_id = key_id(keys[0].public_key())

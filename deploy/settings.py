@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +94,8 @@ class Settings:
     cors_origins: tuple[str, ...]
     docs: bool
     log_level: str
+    secret_files: Mapping[str, Path]
+    """The secrets that were given as files, by the names above."""
 
     def admin_port_of(self, role: Role) -> Port:
         """The admin port of a role. Under `up` one given port serves all three: N for api, N+1 processor, N+2 projector."""
@@ -258,7 +260,7 @@ TABLE: tuple[Setting, ...] = (
         _secret,
         None,
         "made by up",
-        "Ed25519 private key (PEM) that signs access tokens",
+        "Ed25519 private keys (PEM, one after the other); the first signs access tokens, those of the others stay valid",
         secret=True,
         needed_by=("api",),
     ),
@@ -276,7 +278,7 @@ TABLE: tuple[Setting, ...] = (
         _secret,
         None,
         "made by up",
-        "base64 key of 32 bytes that wraps the accounts' keys",
+        "base64 keys of 32 bytes with commas; the first wraps the accounts' keys, the others still open them",
         secret=True,
         needed_by=("api",),
     ),
@@ -309,11 +311,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("log_level", _word("debug", "info", "warning", "error"), "info", "info", "debug, info, warning or error"),
 )
 _BY_VARIABLE = {row.variable: row for row in TABLE}
+_FILES = {row.name: row.variable + "_FILE" for row in TABLE if row.secret}
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
     """Setting name -> its text, files read. Refuses unknown names and both forms at once."""
-    files = {row.variable + "_FILE": row for row in TABLE if row.secret}
+    files = {_FILES[row.name]: row for row in TABLE if row.secret}
     given: dict[str, str] = {}
     for variable in sorted(environment):
         if not variable.startswith(PREFIX):
@@ -340,6 +343,19 @@ def _read(variable: str, path: str) -> str:
         raise Misconfigured(
             f"{variable} names {path}, which cannot be read ({reason}). Correct the path or its rights"
         ) from error
+
+
+def _secret_files(environment: Mapping[str, str]) -> dict[str, Path]:
+    named = {name: environment.get(variable, "").strip() for name, variable in _FILES.items()}
+    return {name: Path(path) for name, path in named.items() if path}
+
+
+def read_again(settings: Settings, *names: str) -> Settings:
+    """The same with these secrets as their files hold them now, for a process that follows them. Misconfigured where one
+    cannot be read."""
+    files = {name: settings.secret_files[name] for name in names if name in settings.secret_files}
+    read: dict[str, Any] = {name: _read(_FILES[name], str(path)).strip() for name, path in files.items()}
+    return replace(settings, **read)
 
 
 def _value(row: Setting, given: Mapping[str, str]) -> Any:
@@ -372,6 +388,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     values["data_dir"] = values["data_dir"].resolve()
     return Settings(
         **values,
+        secret_files=_secret_files(environment),
         kafka_security=security,
         port=Port(port or 8080, "RESTANTE_PORT", given=port is not None),
         admin_port=Port(admin, "RESTANTE_ADMIN_PORT", given=True) if admin else None,

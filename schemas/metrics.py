@@ -103,6 +103,11 @@ TAIL_LEFT_OUT: Final = Counter(
     ["topic"],
     registry=REGISTRY,
 )
+KEY_FILES_TIME: Final = Gauge(
+    "restante_key_files_time_seconds",
+    "When the key files that this process goes by were last changed (Unix time). Behind the files' own: its log says why.",
+    registry=REGISTRY,
+)
 HTTP_REQUESTS: Final = Counter(
     "restante_http_requests",
     "Requests by route, method and status.",

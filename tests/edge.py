@@ -133,6 +133,7 @@ async def running(
     log: MemoryLog | None = None,
     clock: Clock | None = None,
     committed: Committed | None = None,
+    secrets: Secrets = SECRETS,
     **settings: Any,
 ) -> AsyncIterator[Edge]:
     """An edge with its projector. Several may share a database and a log, as API processes do. `settings` are of `Parts`.
@@ -152,7 +153,7 @@ async def running(
             database=database,
             reads=Reads(database),
             progress=progress,
-            secrets=SECRETS,
+            secrets=secrets,
             processor_lag=processor_lag,
             committed=committed or log.ends,
             producer="api/test",

@@ -33,6 +33,21 @@ WHERE user_id = %(user_id)s AND erased_at IS NULL AND wrapped_key IS NOT NULL;
 SELECT user_id, name, wrapped_key FROM accounts.accounts
 WHERE erased_at IS NULL AND wrapped_key IS NOT NULL LIMIT 1;
 
+-- name: count_keys
+-- How many accounts have a key.
+SELECT count(*) FROM accounts.accounts WHERE wrapped_key IS NOT NULL;
+
+-- name: wrapped_keys
+-- The next wrapped keys above an account's id.
+SELECT user_id, wrapped_key FROM accounts.accounts
+WHERE user_id > %(after)s AND wrapped_key IS NOT NULL ORDER BY user_id LIMIT %(limit)s;
+
+-- name: rewrap
+-- Keys wrapped anew, each where the account still has the one that it was made from: what was destroyed meanwhile stays so.
+UPDATE accounts.accounts SET wrapped_key = given.new
+FROM unnest(%(user_ids)s::uuid[], %(old)s::bytea[], %(new)s::bytea[]) AS given(user_id, old, new)
+WHERE accounts.user_id = given.user_id AND accounts.wrapped_key = given.old;
+
 -- name: create_device
 -- The device of this label, unless the account has one.
 INSERT INTO accounts.devices (device_id, user_id, label)

@@ -33,7 +33,7 @@ def add(
     `up` both are known."""
     from deploy.wiring.accounts import add_account
 
-    settings = _settings()
+    settings = with_master_key()
     if password_file and password_stdin:
         raise Misconfigured("--password-file and --password-stdin are both given. Give one of them")
     password = _first_line(password_file) if password_file else ask_password(password_stdin, confirm=True)
@@ -45,7 +45,7 @@ def add(
         say(f"{made.name} has an account: {made.user_id}")
 
 
-def _settings() -> Settings:
+def with_master_key() -> Settings:
     """The settings, with database and master key. The key of a data directory belongs to its own database only."""
     given, settings = read_settings(given_settings()), reached()
     if given.database_url is None and settings.database_url is not None and settings.master_key is None:

@@ -9,7 +9,7 @@ from api.keys import KeyUnusable, MasterKey
 from api.models import Account, NewAccount
 from api.passwords import Passwords
 from api.problems import Problem
-from api.secrets import SecretsError, read_key
+from api.secrets import SecretsError, read_keys
 from api.signup import SignUp
 from deploy.errors import DeployError, Misconfigured, Refused
 from projections.database import Database
@@ -19,7 +19,7 @@ from projections.errors import ProjectionsError
 async def add_account(database_url: str, master_key: str, name: str, password: str) -> Account:
     """Commit a new account. Misconfigured (exit 2) where name, password or key will not do, Refused (1) where the name is
     taken or the master key is not this database's, DeployError (3) where PostgreSQL does not answer."""
-    asked, master = _asked(name, password), _master(master_key)
+    asked, master = _asked(name, password), master_of(master_key)
     try:
         async with Database(database_url) as database, Passwords() as passwords:
             accounts = Accounts(database)
@@ -42,9 +42,10 @@ def _asked(name: str, password: str) -> NewAccount:
         raise Misconfigured("the password must have 8 to 1024 bytes in UTF-8") from error
 
 
-def _master(text: str) -> MasterKey:
+def master_of(text: str) -> MasterKey:
+    """The master key of a setting's text. Misconfigured where it will not do."""
     try:
-        return MasterKey(read_key(text, "master key"))
+        return MasterKey(*read_keys(text, "master key"))
     except SecretsError as error:
         raise Misconfigured(f"RESTANTE_MASTER_KEY: {error}") from error
 

@@ -7,14 +7,13 @@ from api.gateway import StreamOptions
 from api.health import Phase
 from api.limits import Limits
 from api.proxies import Proxies
-from api.secrets import Secrets, SecretsError
 from api.web import Web
-from deploy.errors import Misconfigured
 from deploy.foundation import connection, require_strong_log
 from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings, is_loopback
 from deploy.wiring import process
+from deploy.wiring.keys import key_files_followed, secrets_of
 from producers.kafka_tail import KafkaTail
 from producers.stripes import StripedLog
 from projections.database import Database
@@ -30,7 +29,7 @@ def run_api(settings: Settings, port: int, admin_port: int) -> None:
 
 async def _api(settings: Settings, port: int, admin_port: int) -> None:
     assert settings.database_url
-    kafka, keys, phase = connection(settings), _secrets(settings), Phase()
+    kafka, keys, phase = connection(settings), secrets_of(settings), Phase()
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with (
@@ -65,11 +64,12 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
             )
             async with (
                 Service(parts) as service,
+                key_files_followed(settings, service) as following,
                 served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
                 served(create_app(service), settings.host, port, "RESTANTE_PORT") as public,
             ):
                 try:
-                    await until(stop, admin, public, service.gateway.working)
+                    await until(stop, admin, public, service.gateway.working, following)
                 finally:
                     await service.end_sessions()
 
@@ -86,11 +86,3 @@ def _web(settings: Settings) -> Web:
         public_url=settings.public_url,
         proxies=Proxies(settings.trusted_proxies),
     )
-
-
-def _secrets(settings: Settings) -> Secrets:
-    assert settings.token_key and settings.cursor_keys and settings.master_key
-    try:
-        return Secrets.read(token_key=settings.token_key, cursor_keys=settings.cursor_keys, master_key=settings.master_key)
-    except SecretsError as error:
-        raise Misconfigured(f"RESTANTE_TOKEN_KEY, RESTANTE_CURSOR_KEYS, RESTANTE_MASTER_KEY: {error}") from error

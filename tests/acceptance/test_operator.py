@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 
 import httpx2
+import jwt
 import pytest
 
 from tests.acceptance.service import RESTANTE, Service
@@ -59,3 +61,58 @@ def test_the_settings_act(strict: Service) -> None:
             limited = http.post("/messages", json={"to": "alice", "body": "x"}, headers=bearer)
         assert int(limited.headers["Retry-After"]) >= 1
         assert http.get("/openapi.json").json()["servers"] == [{"url": "https://mail.example"}]
+
+
+def keys(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [RESTANTE, "keys", *arguments]
+    return subprocess.run(command, env=service.environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+class Polling(threading.Thread):
+    """Asks for a page with an old token and an old cursor, over and over."""
+
+    def __init__(self, url: str, bearer: dict[str, str], cursor: str) -> None:
+        super().__init__()
+        self._asked = (url, bearer, cursor)
+        self.enough = threading.Event()
+        self.answers: list[int] = []
+
+    def run(self) -> None:
+        url, bearer, cursor = self._asked
+        with httpx2.Client(base_url=url, timeout=30, trust_env=False, headers=bearer) as http:
+            while not self.enough.wait(0.02):
+                self.answers.append(http.get("/messages/sync", params={"cursor": cursor}).status_code)
+
+
+def test_no_client_notices_that_keys_change(strict: Service) -> None:
+    add(strict, "carol")
+    login = {"name": "carol", "password": PASSWORD, "device": "phone"}
+    with httpx2.Client(base_url=strict.url, timeout=30, trust_env=False) as http:
+        old = http.post("/tokens", json=login).json()
+        bearer = {"Authorization": f"Bearer {old['access_token']}"}
+        sent = http.post("/messages", json={"to": "carol", "body": "before"}, headers=bearer)
+        cursor = http.get("/messages/sync", headers=bearer).json()["cursor"]
+        polling = Polling(strict.url, bearer, cursor)
+        polling.start()
+        try:
+            for which in ("token", "cursor", "master"):
+                rotated = keys(strict, "rotate", which, "--json")
+                assert (rotated.returncode, json.loads(rotated.stdout)["keys"]) == (0, 2), rotated.stderr
+            assert json.loads(rotated.stdout)["rewrapped"] >= 1
+            fresh = http.post("/tokens", json=login).json()
+            assert len(http.get("/.well-known/jwks.json").json()["keys"]) == 2
+            retired = [keys(strict, "retire", which).returncode for which in ("token", "master")]
+            assert retired == [1, 0], "tokens of the old key live on"
+        finally:
+            polling.enough.set()
+            polling.join()
+        assert set(polling.answers) == {200}
+        both = [jwt.get_unverified_header(each["access_token"])["kid"] for each in (old, fresh)]
+        assert both[0] != both[1]
+        assert keys(strict, "retire", "token", "--now").returncode == 0
+        assert http.get("/messages/sync", headers=bearer).json()["code"] == "token_invalid"
+        strict.restart("api")
+        again = {"Authorization": f"Bearer {fresh['access_token']}"}
+        page = http.get("/messages/sync", headers=again).json()
+        assert [(message["id"], message["body"]) for message in page["messages"]] == [(sent.json()["id"], "before")]
+        assert http.get("/messages/sync", params={"cursor": cursor}, headers=again).status_code == 200

@@ -149,9 +149,11 @@ def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_are_read_from_their_texts() -> None:
     one, two = make_token_key(), make_token_key()
-    read = Secrets.read(token_key=one + two, cursor_keys=f"{make_key()}, {make_key()}", master_key=make_key())
+    read = Secrets.read(
+        token_key=one + two, cursor_keys=f"{make_key()}, {make_key()}", master_key=f"{make_key()},{make_key()}"
+    )
     assert len(read.token_keys) == 2
-    assert [len(key) for key in (*read.cursor_keys, read.master_key)] == [32, 32, 32]
+    assert [len(key) for key in (*read.cursor_keys, *read.master_keys)] == [32, 32, 32, 32]
 
 
 EC = generate_ec(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
