@@ -2,6 +2,7 @@
 socket as the gateway uses it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
 
+from api import bounds
 from api.calls import Answer, Call
 from api.frames import SUBPROTOCOL, Authenticate, BadFrame, ClientFrame, CloseCode, Ping, SocketClosed, decode
 from api.health import Phase
@@ -118,6 +120,7 @@ class Stream:
         self._log = log
         self._phase = phase
         self._receipt_position = receipt_position
+        self._strangers: Counter[str] = Counter()
 
     async def plain(self, call: Call) -> Answer:
         """GET /messages/stream without an upgrade."""
@@ -134,10 +137,13 @@ class Stream:
             await refuse_upgrade(scope, send, problem, call.request_id, self._edge.web)
             return
         accepted = [(b"x-request-id", call.request_id.encode())]
-        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL, "headers": accepted})
-        _count(101)
-        with SOCKETS.track_inprogress():
-            await self._hold(FrameSocket(scope["extensions"][EXTENSION]), visitor, call.request_id)
+        try:
+            await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL, "headers": accepted})
+            _count(101)
+            with SOCKETS.track_inprogress():
+                await self._hold(FrameSocket(scope["extensions"][EXTENSION]), visitor, call.request_id)
+        finally:
+            self._no_stranger(visitor)
 
     def _admitted(self, call: Call) -> "_Visitor":
         """Everything that can be said before the upgrade. Raises `Problem`."""
@@ -153,7 +159,25 @@ class Stream:
         if call.header(b"authorization") is not None:
             self._edge.authorise(call)
             self._welcome(visitor, call.principal)
+        else:
+            self._admit_stranger(visitor, address_of(call.scope))
         return visitor
+
+    def _admit_stranger(self, visitor: "_Visitor", address: str) -> None:
+        """Room for one whose token is yet to come: few, because each of them costs memory. Raises `Problem`."""
+        if self._strangers.total() >= bounds.STRANGERS or self._strangers[address] >= bounds.STRANGERS_EACH:
+            said = "Too many sockets wait for their token. Send it with the request, or try again after Retry-After."
+            raise Problem("rate_limited", said)
+        self._strangers[address] += 1
+        visitor.address = address
+
+    def _no_stranger(self, visitor: "_Visitor") -> None:
+        """He has said who he is, or has gone."""
+        if visitor.address is not None:
+            self._strangers[visitor.address] -= 1
+            if not self._strangers[visitor.address]:
+                del self._strangers[visitor.address]
+            visitor.address = None
 
     def _welcome(self, visitor: "_Visitor", who: Principal) -> None:
         """What can be asked once we know who it is. Raises `Problem`."""
@@ -187,6 +211,7 @@ class Stream:
                 )
                 return
             self._welcome(visitor, self._edge.recognise(token))
+            self._no_stranger(visitor)
         if self._phase.draining.is_set():
             raise _stopping()
         assert visitor.who is not None
@@ -195,9 +220,10 @@ class Stream:
 
 @dataclass(slots=True)
 class _Visitor:
-    """Who connects, as far as it is known yet, and the receipt cursor as given."""
+    """Who connects, as far as it is known yet, and the receipt cursor as given. `address` is that of a stranger."""
 
     asked: str
+    address: str | None = None
     who: Principal | None = None
     receipts_from: int | None = None
 

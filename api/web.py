@@ -35,19 +35,22 @@ _REMEMBERED: Final = 1_000
 
 class Web:
     """The rules of one port. `hosts` are the names that a call may give as its Host (`*.name` for all below it; None: any),
-    besides addresses and `localhost`; `origins` are sites whose pages may call, besides our own; `public_url` is where
-    users find the service, if it is not where it listens."""
+    besides addresses and `localhost`; with `bare` also those without a dot, of which nobody on the web has one. `origins`
+    are sites whose pages may call, besides our own; `public_url` is where users find the service, if it is not where it
+    listens."""
 
     def __init__(
         self,
         *,
         hosts: Sequence[str] | None = None,
+        bare: bool = False,
         origins: Sequence[str] = (),
         public_url: str | None = None,
         proxies: Proxies | None = None,
     ) -> None:
         self.proxies = proxies or Proxies()
         self._names = None if hosts is None else frozenset((*hosts, "localhost", urlsplit(public_url or "").hostname or ""))
+        self._bare = bare
         self._good: set[bytes] = set()
         self._origins = frozenset(origin.encode() for origin in origins)
         self._public_url = public_url
@@ -92,7 +95,7 @@ class Web:
 
     def _check(self, host: bytes) -> None:
         name = _name(host)
-        if name is None or not (self._knows(name) or _is_address(name)):
+        if name is None or not (self._knows(name) or _is_address(name) or (self._bare and "." not in name)):
             raise Problem("host_unknown", "Nobody of this name is served here. Ask for the name that the service goes by.")
         if len(self._good) < _REMEMBERED:
             self._good.add(host)

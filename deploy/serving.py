@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
+from api import bounds
+from api.connections import Doors, HttpConnection
+from api.proxies import Proxies
 from api.sockets import Connection
 from deploy.errors import DeployError
 
 _DRAIN_SECONDS = 4
+_OTHER_FILES = 256
+"""Files of a process that are no callers' connections."""
 
 
-class _Server(uvicorn.Server):
-    """Without its own signal handlers: the role decides what a signal ends, and in which order."""
+class Server(uvicorn.Server):
+    """Without its own signal handlers: the role decides what a signal ends, and in which order. Looks at its connections
+    once a second, and gives TLS handshakes no longer than `bounds` says."""
+
+    def __init__(self, config: uvicorn.Config, doors: Doors) -> None:
+        super().__init__(config)
+        self.doors = doors
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        config = self.config
+        make = partial(cast(Any, config.http_protocol_class), config, self.server_state, self.lifespan.state)
+        secure: dict[str, Any] = {}
+        if config.ssl is not None:
+            secure = {"ssl": config.ssl, "ssl_handshake_timeout": bounds.HANDSHAKE_SECONDS, "ssl_shutdown_timeout": 2.0}
+        where: list[dict[str, Any]] = [{"sock": one} for one in sockets or ()]
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(make, backlog=config.backlog, **one, **secure)
+            for one in where or [{"host": config.host, "port": config.port}]
+        ]
+        self.started = True
 
-def server(app: Any, host: str, port: int) -> uvicorn.Server:
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            self.doors.look(self.server_state.connections)
+        return await super().on_tick(counter)
+
+
+def server(app: Any, host: str, port: int, *, proxies: Proxies | None = None) -> Server:
     """A server for an ASGI app, not started. Its WebSockets (`api.sockets`) neither ping nor time out by themselves."""
+    doors = Doors(_most_connections(), proxies)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="none",
-        http="httptools",
+        http=cast(type[asyncio.Protocol], partial(HttpConnection, doors=doors)),
         ws=Connection,
         ws_per_message_deflate=False,
         ws_ping_interval=None,
@@ -43,16 +76,28 @@ def server(app: Any, host: str, port: int) -> uvicorn.Server:
         date_header=True,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
-    return _Server(config)
+    return Server(config, doors)
+
+
+def _most_connections() -> int:
+    """As many as `bounds` says, or as the system lets this process have files; it takes all that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return bounds.CONNECTIONS if allowed < 0 else min(bounds.CONNECTIONS, max(1, allowed - _OTHER_FILES))
 
 
 @asynccontextmanager
-async def served(app: Any, host: str, port: int, variable: str) -> AsyncIterator[asyncio.Task[None]]:
+async def served(
+    app: Any, host: str, port: int, variable: str, *, proxies: Proxies | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an ASGI app. On the way out: accept no more, let running requests finish (4 s at most), close.
 
     Gives the server's task, which ends early only where it fails. DeployError names `variable` where the port is taken.
     """
-    serving = server(app, host, port)
+    serving = server(app, host, port, proxies=proxies)
     task = asyncio.create_task(_serve(serving, host, port, variable), name=f"serve {variable}")
     try:
         await _listening(serving, task)
@@ -73,9 +118,9 @@ async def _listening(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
 async def _serve(server: uvicorn.Server, host: str, port: int, variable: str) -> None:
     try:
         await server.serve()
-    except SystemExit as error:  # that is how uvicorn says that it cannot start
+    except OSError as error:
         raise DeployError(
-            f"{variable}: port {port} on {host} cannot be served, see above. Stop what listens there, or set another"
+            f"{variable}: port {port} on {host} cannot be served ({error}). Stop what listens there, or set another"
         ) from error
 
 

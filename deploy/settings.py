@@ -303,7 +303,7 @@ TABLE: tuple[Setting, ...] = (
         "allowed_hosts",
         _hosts,
         None,
-        "RESTANTE_PUBLIC_URL's; without one any, on a loopback address none",
+        "RESTANTE_PUBLIC_URL's; without one any, on a loopback address those without a dot",
         "names that requests may give as Host, besides addresses and localhost; *.name for all below it, * for any",
     ),
     Setting("cors_origins", _origins, (), "none", "sites whose pages may call, besides our own"),

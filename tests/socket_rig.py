@@ -13,6 +13,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from api.connections import Doors
 from api.frames import SUBPROTOCOL
 from deploy.serving import server
 from tests.eventually import eventually
@@ -29,7 +30,7 @@ async def listening(app: Any) -> AsyncIterator[Site]:
         serving = server(app, "127.0.0.1", port)
         task = asyncio.create_task(serving.serve(sockets=[bound]))
         await eventually(lambda: serving.started)
-        site = Site(port)
+        site = Site(port, serving.doors)
         try:
             yield site
         finally:
@@ -40,8 +41,9 @@ async def listening(app: Any) -> AsyncIterator[Site]:
 class Site:
     """Where it listens."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, doors: Doors) -> None:
         self.port = port
+        self.doors = doors
 
     def client(self, query: str = "", *, token: str | None = None, **more: Any) -> connect:
         """A client of the stream, from the `websockets` library; `token` goes into the header."""

@@ -66,7 +66,7 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 Service(parts) as service,
                 key_files_followed(settings, service) as following,
                 served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
-                served(create_app(service), settings.host, port, "RESTANTE_PORT") as public,
+                served(create_app(service), settings.host, port, "RESTANTE_PORT", proxies=parts.web.proxies) as public,
             ):
                 try:
                     await until(stop, admin, public, service.gateway.working, following)
@@ -75,13 +75,13 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
 
 
 def _web(settings: Settings) -> Web:
-    """On a loopback address only names that cannot be pointed at it from outside are served, unless told otherwise (a page
-    of another site could reach us by its own name, DNS rebinding)."""
-    hosts = settings.allowed_hosts
-    if hosts is None and (settings.public_url or is_loopback(settings.host)):
-        hosts = ()
+    """On a loopback address only names that nobody on the web has are served, unless told otherwise: a page of another site
+    could reach us by its own name (DNS rebinding)."""
+    hosts, local = settings.allowed_hosts, is_loopback(settings.host)
+    known = hosts is not None or settings.public_url is not None
     return Web(
-        hosts=None if hosts == ("*",) else hosts,
+        hosts=None if hosts == ("*",) or not (known or local) else hosts or (),
+        bare=not known,
         origins=settings.cors_origins,
         public_url=settings.public_url,
         proxies=Proxies(settings.trusted_proxies),

@@ -44,7 +44,7 @@ def exchange(service: Service, *parts: bytes, hang_up: bool = False) -> list[Rep
 
 def head(device: Device, *lines: str, first: str = "POST /messages HTTP/1.1", close: bool = True) -> bytes:
     """The head of a request with this device's token; the service closes after its answer unless told otherwise."""
-    said = [first, "Host: x", f"Authorization: Bearer {device.token}", "Content-Type: application/json", *lines]
+    said = [first, "Host: localhost", f"Authorization: Bearer {device.token}", "Content-Type: application/json", *lines]
     return "\r\n".join([*said, *(["Connection: close"] if close else []), "", ""]).encode()
 
 

@@ -129,6 +129,12 @@ async def test_only_the_hosts_that_are_ours_are_served(database_url: str) -> Non
             assert (await edge.admin.get("/health/live", headers={"Host": host})).status_code == 200
 
 
+async def test_names_without_a_dot_are_nobodys_on_the_web(database_url: str) -> None:
+    async with running(database_url, web=Web(hosts=(), bare=True)) as edge:
+        for host, status in (("x", 200), ("restante:8080", 200), ("127.0.0.1", 200), ("evil.example", 421), (".", 421)):
+            assert (await edge.client.get("/health/live", headers={"Host": host})).status_code == status, host
+
+
 async def test_foreign_pages_may_not_call(edge: Edge, alice: Person) -> None:
     asked = {"Origin": APP, "Access-Control-Request-Method": "POST"}
     for answer in (
