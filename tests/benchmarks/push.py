@@ -85,13 +85,13 @@ class Audience:
 
 async def run(bench: Bench, outcome: Outcome) -> None:
     """Latency at a steady rate, the highest rate, and the time from connect to `caught_up`."""
-    await _latency(bench, outcome)
+    await latency(bench, outcome)
     await _rate(bench, outcome)
     await _hand_over(bench, outcome)
     await bench.drain_again()
 
 
-async def _latency(bench: Bench, outcome: Outcome) -> None:
+async def latency(bench: Bench, outcome: Outcome) -> None:
     """Seconds from the sender's 202 to the recipient's frame, at a rate that does not wait for answers."""
     audience, sizes = Audience(bench.ledger), bench.sizes
     await audience.enter(bench, bench.recipients)

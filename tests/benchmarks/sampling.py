@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from deploy.errors import DeployError
-from tests.benchmarks.bench import Bench
+from tests.benchmarks import push
+from tests.benchmarks.bench import Bench, Outcome
 from tests.benchmarks.service import PYTHON_ROLES
 
 _RATE = 200
@@ -41,17 +42,24 @@ async def _deep(bench: Bench) -> None:
     await bench.drain([0], drainers=1)
 
 
+async def _push(bench: Bench) -> None:
+    await push.latency(bench, Outcome())
+
+
 LOADS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "single": _post,
     "batch": _batches,
     "drain": _drain,
     "deep": _deep,
+    "push": _push,
 }
 """What is sampled of each scenario. The mailboxes of the last two are filled before."""
 
 
 async def profile(bench: Bench, names: Sequence[str]) -> str:
     """Play loads under the sampler; of each and of each Python role the functions by own and by whole time, as text."""
+    if unknown := [name for name in names if name not in LOADS]:
+        raise DeployError(f"no load to sample for {', '.join(unknown)}: there are {', '.join(LOADS)}, choose with --only")
     parts = []
     for name in names:
         if name == "drain":
