@@ -3,7 +3,7 @@
 # does not outlive make: killing make kills it.
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint bench clean
+.PHONY: help up test lint audit bench clean
 
 ENV := .venv/.complete
 
@@ -21,6 +21,9 @@ lint: $(ENV) ## style, types, and which package may import which
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+audit: $(ENV) ## known weaknesses of the packages in uv.lock; says so where it cannot look
+	@exec .ci/audit
 
 bench: $(ENV) ## what this machine does
 	@exec .venv/bin/python -m tests.benchmarks.run
