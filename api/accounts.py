@@ -10,7 +10,9 @@ from projections.database import Connection, Database, load_queries
 _SQL = load_queries("api", "accounts.sql")
 
 REVOKED: Final = "restante_revoked"
-"""The channel that says whose tokens ended: payloads are `<device id> <generation>`."""
+"""The channel that says whose tokens ended: payloads are `<device id> <generation>`, and `<user id> erased` for accounts."""
+
+ERASED: Final = "erased"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +119,12 @@ class Accounts:
         users, old, new = ([row[column] for row in keys] for column in range(3))
         return await self._database.run(_SQL["rewrap"], user_ids=users, old=old, new=new)
 
-    async def device(self, user_id: UUID, label: str, new_id: UUID) -> UUID:
-        """The account's device of this label, committed; `new_id` becomes its id where there is none yet."""
+    async def device(self, user_id: UUID, label: str, new_id: UUID) -> UUID | None:
+        """The account's device of this label, committed; `new_id` becomes its id where there is none yet. None where the
+        account is erased."""
         await self._database.run(_SQL["create_device"], device_id=new_id, user_id=user_id, label=label)
         rows = await self._database.tuples(_SQL["device_by_label"], user_id=user_id, label=label)
-        return rows[0][0]  # type: ignore[no-any-return]
+        return rows[0][0] if rows else None
 
     async def unregistered(self, user_id: UUID) -> list[UUID]:
         """The account's devices whose registration has to be appended (again: a repeat does no harm)."""
@@ -159,6 +162,27 @@ class Accounts:
         async with self._database.transaction() as db:
             return await _end_tokens(db, device_id)
 
+    async def erase(self, user_id: UUID) -> dict[UUID, int]:
+        """End an account, in one transaction: marked, without key, password and tokens, its devices without labels.
+        Gives the devices, each with the generation below which its tokens ended; none where it was erased before."""
+        async with self._database.transaction() as db:
+            if not await db.run(_SQL["erase"], user_id=user_id):
+                return {}
+            ended = dict(await db.tuples(_SQL["erase_devices"], user_id=user_id))
+            await db.run(_SQL["erase_families"], user_id=user_id)
+            for payload in (f"{user_id} {ERASED}", *(f"{device} {generation}" for device, generation in ended.items())):
+                await db.tuples(_SQL["announce"], channel=REVOKED, payload=payload)
+            return ended
+
+    async def unfinished_erasures(self, *, older_than: float = 0.0) -> list[UUID]:
+        """Some accounts, erased more than `older_than` seconds ago, whose erasure has to be appended (again: a repeat does
+        no harm)."""
+        return [row[0] for row in await self._database.tuples(_SQL["unfinished_erasures"], seconds=older_than)]
+
+    async def erasure_recorded(self, user_id: UUID) -> None:
+        """Remember that the log holds the account's erasure."""
+        await self._database.run(_SQL["erasure_recorded"], user_id=user_id)
+
     async def seen(self, times: Mapping[UUID, float]) -> None:
         """When devices were last seen, in seconds since 1970. An earlier time changes nothing."""
         await self._database.run(_SQL["devices_seen"], device_ids=list(times), times=list(times.values()))
@@ -190,6 +214,11 @@ async def revoked(db: Connection, seconds: float) -> list[tuple[UUID, int, float
     return await db.tuples(_SQL["revoked"], seconds=seconds)
 
 
+async def erased(db: Connection, seconds: float) -> list[tuple[UUID, float]]:
+    """The accounts that were erased within the last `seconds`: id, and how many seconds ago."""
+    return await db.tuples(_SQL["erased"], seconds=seconds)
+
+
 async def shown_token(db: Connection, token_hash: bytes) -> RefreshRow | None:
     """The refresh token with this hash. Without a lock: one shown twice at once gets two pairs, by the grace."""
     return await db.one(RefreshRow, _SQL["refresh_token"], token_hash=token_hash)
@@ -209,11 +238,13 @@ async def add_token(
     )
 
 
-async def use_token(db: Connection, token_hash: bytes, family_id: UUID, device_id: UUID, now: float) -> None:
-    """A refresh token was shown; what is too old to matter goes."""
+async def use_token(db: Connection, token_hash: bytes, family_id: UUID, device_id: UUID, now: float) -> bool:
+    """A refresh token was shown; what is too old to matter goes. False where its device or account has gone meanwhile."""
+    if not await db.tuples(_SQL["present_device"], device_id=device_id, now=now):
+        return False
     await db.run(_SQL["use_token"], token_hash=token_hash, now=now)
     await db.run(_SQL["forget_expired"], family_id=family_id, now=now)
-    await db.tuples(_SQL["present_device"], device_id=device_id, now=now)
+    return True
 
 
 async def end_family(db: Connection, family_id: UUID) -> None:

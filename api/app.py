@@ -20,6 +20,7 @@ from api.calls import PRIVATE, Answer, Call, answer
 from api.cursors import Cursors, ReceiptCursors
 from api.devices import DeviceCalls
 from api.directory import Directory
+from api.erasures import Erasures
 from api.freshness import Freshness, ReceiptFreshness
 from api.gateway import Gateway, StreamOptions
 from api.health import HealthCalls, Phase, ProcessorLag
@@ -45,6 +46,7 @@ from api.seen import LastSeen
 from api.signup import SignUp
 from api.statuses import MessageStatuses
 from api.stream import Stream
+from api.sweep import Sweep
 from api.tokens import AccessTokens
 from api.web import Web
 from producers.log import EventLog
@@ -117,8 +119,16 @@ class Service:
         cursors, receipt_cursors = Cursors(parts.secrets.cursor_keys), ReceiptCursors(parts.secrets.cursor_keys)
         self._master, self._cursors = master, (cursors, receipt_cursors)
         presence = PresenceReads(parts.database)
-        directory = Directory(accounts, master, parts.log.partitions)
+        directory = Directory(accounts, master, parts.log.partitions, erased=self.revocations.erased)
         freshness = Freshness(parts.log, parts.progress)
+        self.erasures = Erasures(
+            accounts=accounts,
+            log=parts.log,
+            reads=parts.reads,
+            freshness=freshness,
+            revocations=self.revocations,
+            producer=parts.producer,
+        )
         self.logins = Logins(
             sign_up=SignUp(accounts=accounts, passwords=self.passwords, master=master) if parts.signup else None,
             accounts=accounts,
@@ -193,6 +203,8 @@ class Service:
             clock=parts.clock,
         )
         self.revocations.on_ended(self.gateway.revoke)
+        self.revocations.on_erased(self.gateway.forget)
+        self.revocations.on_erased(directory.forget)
         self.mailbox.on_acknowledged(self.gateway.acknowledged)
         self.stream = Stream(
             edge=self.edge,
@@ -215,7 +227,8 @@ class Service:
             await stack.enter_async_context(self.processed)
             await stack.enter_async_context(self.revocations)
             await stack.enter_async_context(self.seen)
-            await stack.enter_async_context(self.removals)
+            await stack.enter_async_context(Sweep("unfinished removals", self.removals.sweep))
+            await stack.enter_async_context(Sweep("unfinished erasures", self.erasures.sweep))
             await self._sessions.enter_async_context(self.gateway)
             self._open = stack.pop_all()
         self.parts.phase.started = True
@@ -242,6 +255,7 @@ def create_app(service: Service) -> Starlette:
     """The public application."""
     operations = public_operations(
         logins=service.logins,
+        erasures=service.erasures,
         devices=service.devices,
         messages=service.messages,
         mailbox=service.mailbox,

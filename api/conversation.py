@@ -352,7 +352,8 @@ class Conversation:
             if isinstance(item, CaughtUpAt):
                 return caught_up_frame(cursor), None
             assert self._pages.keys is not None, "whatever is sent came after a page"
-            return message_frame(self._pages.keys, self.me.user, item, cursor), item
+            name = self._common.names.of(item)
+            return message_frame(self._pages.keys, self.me.user, item, name, cursor), item
         if self._telling.frames:
             return self._telling.frames.pop(0), None
         return None

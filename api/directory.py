@@ -2,7 +2,7 @@
 recipient needs no database."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -30,12 +30,21 @@ class Recipient:
 
 class Directory:
     """Looks accounts up, and remembers the `remembered` that were asked for last. An unknown name is asked for each time: it
-    may be signed up by now."""
+    may be signed up by now. `erased` says whether an account is known to be gone, which what was just read may not know."""
 
-    def __init__(self, accounts: Accounts, master: MasterKey, partitions: int, remembered: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        master: MasterKey,
+        partitions: int,
+        *,
+        erased: Callable[[UUID], bool],
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._accounts = accounts
         self._master = master
         self._partitions = partitions
+        self._erased = erased
         self._remembered = remembered
         self._by_name: OrderedDict[str, Recipient] = OrderedDict()
         self._by_id: dict[UUID, Recipient] = {}
@@ -58,7 +67,8 @@ class Directory:
                 found[name] = recipient
         if missing:
             for row in await self._accounts.by_names(missing):
-                found[row.name] = self._remember(row)
+                if not self._erased(row.user_id):
+                    found[row.name] = self._remember(row)
         return found
 
     async def keys_of(self, user_id: UUID) -> AccountKeys | None:
@@ -66,8 +76,14 @@ class Directory:
         recipient = self._by_id.get(user_id)
         if recipient is None:
             row = await self._accounts.by_id(user_id)
-            recipient = self._remember(row) if row else None
+            recipient = self._remember(row) if row and not self._erased(user_id) else None
         return recipient.keys if recipient else None
+
+    def forget(self, user_id: UUID) -> None:
+        """The account is erased: nobody finds it here, and its keys go."""
+        recipient = self._by_id.pop(user_id, None)
+        if recipient is not None:
+            self._by_name.pop(recipient.name, None)
 
     def _remember(self, row: AccountRow) -> Recipient:
         known = self._by_id.get(row.user_id)

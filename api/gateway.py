@@ -148,6 +148,10 @@ class Gateway:
         """The device's tokens below this generation have ended, and so have its sockets."""
         self._connected.revoke(device, generation)
 
+    def forget(self, user: UUID) -> None:
+        """The account is erased: nothing more is shown as being from its name."""
+        self._common.names.forget(user)
+
     def acknowledged(self, device: UUID, ids: Sequence[UUID]) -> None:
         """The device has acknowledged these by HTTP here, and the log has it."""
         self._connected.acknowledged(device, ids)

@@ -14,14 +14,14 @@ from api.times import rfc3339
 from projections.reads import MailboxRow
 
 
-def message_frame(keys: AccountKeys, user: UUID, row: MailboxRow, cursor: str) -> bytes:
-    """A message of the user as a frame. Raises `NotOpened`."""
+def message_frame(keys: AccountKeys, user: UUID, row: MailboxRow, name: str | None, cursor: str) -> bytes:
+    """A message of the user as a frame; `name` is the sender's. Raises `NotOpened`."""
     kind, content_type, body = parts_of(unseal(keys, row.message_id, row.sender, user, row.sealed))
     is_text = kind == TEXT
     return encode(
         MessageFrame(
             id=row.message_id,
-            from_=row.sender_name,
+            from_=name,
             from_id=row.sender,
             content_type=content_type,
             stored_at=rfc3339(row.stored_at_ms),

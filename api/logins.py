@@ -78,9 +78,11 @@ class Logins:
             known = await self._accounts.credentials(asked.name)
             matches = await self._passwords.matches(known.password_hash if known else None, asked.password)
             if known is None or not matches:
-                raise Problem("bad_credentials", "There is no account of this name with this password.")
+                raise _nobody()
             await self._keep_up_to_date(known, asked.password)
             device_id = await self._accounts.device(known.user_id, asked.device, new_id())
+            if device_id is None:
+                raise _nobody()
             await self._register_devices(known.user_id)
             await self._removals.finish_of(known.user_id)
             return answer(await self._first_tokens(known.user_id, device_id))
@@ -98,7 +100,8 @@ class Logins:
                 if refused is None:
                     successor = _new_refresh_token()
                     now = self._clock()
-                    await use_token(db, shown, row.family_id, row.device_id, now)
+                    if not await use_token(db, shown, row.family_id, row.device_id, now):
+                        raise _ended()
                     await add_token(db, row.family_id, _hash_of(successor), shown, now, now + self._refresh_ttl)
                 elif refused.code == "token_reused":
                     await end_family(db, row.family_id)
@@ -151,10 +154,18 @@ def judge_refresh(row: RefreshRow, now: float) -> Problem | None:
     if again:
         return Problem("token_reused", "This refresh token was used before, so its whole login has ended. Log in again.")
     if row.ended or row.removed:
-        return Problem("token_revoked", "This login has ended. Log in again.")
+        return _ended()
     if row.expires <= now:
         return Problem("token_expired", "This refresh token has expired. Log in again.")
     return None
+
+
+def _nobody() -> Problem:
+    return Problem("bad_credentials", "There is no account of this name with this password.")
+
+
+def _ended() -> Problem:
+    return Problem("token_revoked", "This login has ended. Log in again.")
 
 
 def check_printable(field: str, text: str) -> None:

@@ -10,7 +10,7 @@ REMEMBERED: Final = 50_000
 
 
 class Names:
-    """The last `remembered` senders that were learned. An erased one has no name (None)."""
+    """The last `remembered` senders that were learned. An erased one has no name (None), and never again one."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
@@ -26,6 +26,19 @@ class Names:
         """What these rows tell."""
         names = self._names
         for row in rows:
-            names[row.sender] = row.sender_name
-        while len(names) > self._remembered:
-            del names[next(iter(names))]
+            if names.get(row.sender, "") is not None:
+                names[row.sender] = row.sender_name
+        self._shrink()
+
+    def forget(self, user: UUID) -> None:
+        """The account is erased. Known from now on, so that a page that was read before teaches nothing."""
+        self._names[user] = None
+        self._shrink()
+
+    def of(self, row: MailboxRow) -> str | None:
+        """The sender's name now, which may be older news in the row."""
+        return self._names.get(row.sender, row.sender_name)
+
+    def _shrink(self) -> None:
+        while len(self._names) > self._remembered:
+            del self._names[next(iter(self._names))]

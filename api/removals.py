@@ -4,40 +4,23 @@ What a crash or an absent log leaves between the two is finished by whoever come
 account, or the look that every API process takes at its start and once in a while.
 """
 
-import asyncio
 from contextlib import suppress
-from typing import Final, Self
 from uuid import UUID
 
 from api.accounts import Accounts, RemovedDevice
+from api.sweep import OLD_SECONDS
 from producers.log import EventLog, LogUnavailable
-from projections.errors import DatabaseUnavailable
 from schemas.events import DeviceRegistered, DeviceRemoved
 from schemas.ids import derived_id
 
-EVERY_SECONDS: Final = 30.0
-OLD_SECONDS: Final = 10.0
-"""A removal that is younger is probably still being finished by the call that asked for it."""
-
 
 class Removals:
-    """Finishes what is left over from entry to exit. `producer` signs the facts."""
+    """`producer` signs the facts."""
 
     def __init__(self, accounts: Accounts, log: EventLog, producer: str) -> None:
         self._accounts = accounts
         self._log = log
         self._producer = producer
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._sweep_for_ever(), name="unfinished removals")
-        return self
-
-    async def __aexit__(self, *failure: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def finish(self, removed: RemovedDevice) -> None:
         """Have the removal in the log. A registration that was cut short goes first: the fold takes no removal of a device
@@ -66,12 +49,6 @@ class Removals:
         """Finish what is left over of any account. Raises `LogUnavailable`, `DatabaseUnavailable`."""
         for removed in await self._accounts.unfinished_removals(None, older_than=OLD_SECONDS):
             await self.finish(removed)
-
-    async def _sweep_for_ever(self) -> None:
-        while True:
-            with suppress(LogUnavailable, DatabaseUnavailable):
-                await self.sweep()
-            await asyncio.sleep(EVERY_SECONDS)
 
 
 def registration(user_id: UUID, device_id: UUID, producer: str) -> DeviceRegistered:

@@ -5,6 +5,7 @@ from typing import Final
 from api import models
 from api.access import ANYONE, Access
 from api.devices import DeviceCalls
+from api.erasures import Erasures
 from api.frames import ClientFrame, ServerFrame
 from api.health import HealthCalls
 from api.logins import Logins
@@ -57,6 +58,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
 def public_operations(
     *,
     logins: Logins,
+    erasures: Erasures,
     devices: DeviceCalls,
     messages: Messages,
     mailbox: Mailbox,
@@ -235,6 +237,21 @@ def public_operations(
             body=models.NewAccount,
             answers={201: models.Account},
             problems=("signup_closed", "name_taken", "directory_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="DELETE",
+            path="/accounts/me",
+            handler=erasures.erase,
+            summary="Erase the account, for good",
+            access=Access("account", "the account"),
+            notes=(
+                "Its tokens end and its sockets close (4401), its name finds nobody and is never given again, its key is "
+                "destroyed, and with it every message that it got; nobody can take this back. What no device had "
+                "acknowledged ends as Erased, and its senders are told. What it sent stays in the mailboxes of others, with "
+                "from null. After 503 log_unavailable nothing has changed; after directory_unavailable the token tells."
+            ),
+            answers={204: None},
+            problems=("directory_unavailable", "log_unavailable"),
         ),
         Operation(
             method="POST",

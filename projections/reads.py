@@ -228,6 +228,17 @@ class Reads:
         found = await self._rows(user, [message_id], floors)
         return trail(found[0]) if found else None
 
+    async def untold_accounts(self) -> list[UUID]:
+        """Some erased accounts to which somebody wrote who has yet to be told."""
+        return [row[0] for row in await self._database.tuples(QUERIES["untold_accounts"])]
+
+    async def untold(self, user: UUID, *, after: int, limit: int, floors: Floors = NO_FLOORS) -> list[Entry]:
+        """The first `limit` messages above position `after` that ended with the user's account and whose senders have yet to
+        be told."""
+        return await self._database.all(
+            Entry, QUERIES["untold"], user=user, after=Int8(after), limit=Int8(limit), **_floors(floors)
+        )
+
     async def offsets(self) -> dict[int, int]:
         """How far each partition has been folded: partition -> offset after the last record."""
         return dict(await self._database.tuples(QUERIES["offsets"], topic=LIFECYCLE))

@@ -49,9 +49,9 @@ FROM unnest(%(user_ids)s::uuid[], %(old)s::bytea[], %(new)s::bytea[]) AS given(u
 WHERE accounts.user_id = given.user_id AND accounts.wrapped_key = given.old;
 
 -- name: create_device
--- The device of this label, unless the account has one.
+-- The device of this label, unless the account has one, or is erased. Keeps an erasure waiting until the transaction ends.
 INSERT INTO accounts.devices (device_id, user_id, label)
-VALUES (%(device_id)s, %(user_id)s, %(label)s)
+SELECT %(device_id)s, user_id, %(label)s FROM accounts.accounts WHERE user_id = %(user_id)s AND erased_at IS NULL FOR SHARE
 ON CONFLICT (user_id, label) WHERE removed_at IS NULL DO NOTHING;
 
 -- name: device_by_label
@@ -116,10 +116,14 @@ SELECT device_id, generation, extract(epoch FROM now() - revoked_at)::float8 AS 
 FROM accounts.devices WHERE revoked_at > now() - make_interval(secs => %(seconds)s);
 
 -- name: present_device
--- The generation that a device's tokens have now, unless it was removed; it is being seen. Keeps revocations waiting until the
--- transaction ends.
-UPDATE accounts.devices SET last_seen_at = greatest(last_seen_at, to_timestamp(%(now)s))
-WHERE device_id = %(device_id)s AND removed_at IS NULL RETURNING generation;
+-- The generation that a device's tokens have now, unless it was removed or its account erased; it is being seen. Keeps
+-- revocations and erasures waiting until the transaction ends.
+WITH owner AS (
+    SELECT accounts.user_id FROM accounts.accounts JOIN accounts.devices USING (user_id)
+    WHERE devices.device_id = %(device_id)s AND accounts.erased_at IS NULL FOR SHARE OF accounts
+)
+UPDATE accounts.devices SET last_seen_at = greatest(last_seen_at, to_timestamp(%(now)s)) FROM owner
+WHERE devices.user_id = owner.user_id AND device_id = %(device_id)s AND removed_at IS NULL RETURNING generation;
 
 -- name: create_family
 -- A login's family of refresh tokens.
@@ -165,5 +169,39 @@ WITH locked AS (
 )
 UPDATE accounts.devices SET last_seen_at = to_timestamp(given.seen)
 FROM unnest(%(device_ids)s::uuid[], %(times)s::float8[]) AS given(device_id, seen) JOIN locked USING (device_id)
-WHERE devices.device_id = given.device_id
+WHERE devices.device_id = given.device_id AND devices.removed_at IS NULL
   AND (devices.last_seen_at IS NULL OR devices.last_seen_at < to_timestamp(given.seen));
+
+-- name: erase
+-- Mark an account, unless that was done: nobody logs in to it or finds it any more, and its bodies open no more.
+UPDATE accounts.accounts SET erased_at = now(), password_hash = '', wrapped_key = NULL
+WHERE user_id = %(user_id)s AND erased_at IS NULL;
+
+-- name: erase_devices
+-- Its devices are gone with it, without labels and without tokens; AccountErased says so in the log. Locked in order, as above.
+WITH locked AS (
+    SELECT device_id FROM accounts.devices WHERE user_id = %(user_id)s ORDER BY device_id FOR UPDATE
+)
+UPDATE accounts.devices SET label = '', last_seen_at = NULL, generation = generation + 1, revoked_at = now(),
+    removed_at = coalesce(removed_at, now()), removal_recorded_at = coalesce(removal_recorded_at, now())
+FROM locked WHERE devices.device_id = locked.device_id RETURNING devices.device_id, devices.generation;
+
+-- name: erase_families
+-- All its refresh tokens go, with their families.
+DELETE FROM accounts.refresh_families USING accounts.devices
+WHERE refresh_families.device_id = devices.device_id AND devices.user_id = %(user_id)s;
+
+-- name: erased
+-- Accounts that were erased within the last seconds, and how many seconds ago.
+SELECT user_id, extract(epoch FROM now() - erased_at)::float8 AS age
+FROM accounts.accounts WHERE erased_at > now() - make_interval(secs => %(seconds)s);
+
+-- name: unfinished_erasures
+-- Some accounts that were erased a while ago, and whose erasure the log does not hold yet.
+SELECT user_id FROM accounts.accounts
+WHERE erased_at < now() - make_interval(secs => %(seconds)s) AND erasure_recorded_at IS NULL
+LIMIT 100;
+
+-- name: erasure_recorded
+-- The log holds the account's erasure.
+UPDATE accounts.accounts SET erasure_recorded_at = now() WHERE user_id = %(user_id)s AND erasure_recorded_at IS NULL;

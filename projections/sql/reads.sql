@@ -187,3 +187,23 @@ SELECT coalesce(sum(held), 0)::bigint AS total,
        array_agg(sender) FILTER (WHERE held > %(small)s) AS senders,
        array_agg(held) FILTER (WHERE held > %(small)s) AS counts
 FROM counted WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
+
+-- name: untold_accounts
+-- Some erased accounts whose messages have not all been named to their senders. Goes from one account to the next in the index.
+WITH RECURSIVE found (account) AS (
+    (SELECT account FROM untold ORDER BY account LIMIT 1)
+    UNION ALL
+    SELECT (SELECT untold.account FROM untold WHERE untold.account > found.account ORDER BY untold.account LIMIT 1)
+    FROM found WHERE found.account IS NOT NULL
+)
+SELECT account FROM found WHERE live() AND account IS NOT NULL LIMIT 100;
+
+-- name: untold
+-- Messages of an erased account after a position whose senders have yet to be told, oldest first.
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account)
+SELECT found.* FROM reader CROSS JOIN LATERAL (
+    SELECT message_id, position, sender FROM untold
+    WHERE account = reader.account AND position > %(after)s ORDER BY position LIMIT %(limit)s
+) AS found
+WHERE reached(%(topic)s, %(partitions)s, %(ends)s)
+ORDER BY position;

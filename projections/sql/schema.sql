@@ -12,15 +12,19 @@ CREATE TABLE migrations (
 -- The accounts schema is truth like the log: it can not be rebuilt, so it is backed up (with the master key) and never
 -- dropped. Everything personal that is not a body lives here: names, password hashes, device labels, wrapped keys.
 
--- A row outlives its account (erased_at set, secrets gone), because names are never issued again.
+-- A row outlives its account (erased_at set, secrets gone), because names are never issued again. An erased account is finished
+-- once erasure_recorded_at says that the log holds its AccountErased.
 CREATE TABLE accounts.accounts (
     user_id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE,
     password_hash text NOT NULL,
     wrapped_key bytea,
     created_at timestamptz NOT NULL DEFAULT now(),
-    erased_at timestamptz
+    erased_at timestamptz,
+    erasure_recorded_at timestamptz
 );
+CREATE INDEX accounts_erased ON accounts.accounts (erased_at) WHERE erased_at IS NOT NULL;
+CREATE INDEX accounts_unfinished ON accounts.accounts (erased_at) WHERE erased_at IS NOT NULL AND erasure_recorded_at IS NULL;
 
 -- registered_at is set once the log holds the device's DeviceRegistered; no token is answered before. A removed device is
 -- finished once removal_recorded_at says that the log holds its DeviceRemoved. An access token carries the generation that its

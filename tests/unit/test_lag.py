@@ -137,7 +137,7 @@ class People:
 def directory(remembered: int) -> tuple[Directory, People]:
     master = MasterKey(b"m" * 32)
     people: Any = People(master)
-    return Directory(people, master, 8, remembered), people
+    return Directory(people, master, 8, erased=lambda user: False, remembered=remembered), people
 
 
 async def test_the_directory_asks_once_for_whom_it_knows_and_each_time_for_nobody() -> None:
@@ -167,3 +167,17 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(1_790_000_000_007) == "2026-09-21T14:13:20.007Z"
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert maybe_rfc3339(None) is None
+
+
+async def test_the_directory_forgets_who_is_erased_also_where_a_question_was_under_way() -> None:
+    gone: set[UUID] = set()
+    master = MasterKey(b"m" * 32)
+    people: Any = People(master)
+    made = Directory(people, master, 8, erased=gone.__contains__)
+    assert set(await made.find(["p1", "p2"])) == {"p1", "p2"}
+    gone.add(an_id("acct", 1))
+    made.forget(an_id("acct", 1))
+    made.forget(an_id("acct", 4))
+    assert made.known("p1") is None
+    assert set(await made.find(["p1", "p2"])) == {"p2"}, "the row is from before"
+    assert await made.keys_of(an_id("acct", 1)) is None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from api.revocations import LEEWAY_SECONDS, Revocations
+from api.revocations import LEEWAY_SECONDS, OVERLAP_SECONDS, Revocations
 from api.seen import LastSeen
 from api.tokens import Principal
 from projections.errors import DatabaseUnavailable
-from tests.builders import ALICE, LAPTOP, PHONE, an_id
+from tests.builders import ALICE, BOB, LAPTOP, PHONE, an_id
 from tests.eventually import eventually
 
 aio = pytest.mark.anyio
@@ -34,11 +34,12 @@ class Clock:
 class Connected:
     """A connection whose answer is given."""
 
-    def __init__(self, *rows: tuple[UUID, int, float]) -> None:
-        self.rows = list(rows)
+    def __init__(self, *rows: tuple[UUID, int, float], erased: Sequence[tuple[UUID, float]] = ()) -> None:
+        self.rows, self.erased = list(rows), list(erased)
 
-    async def tuples(self, statement: bytes, **params: Any) -> list[tuple[UUID, int, float]]:
-        return [row for row in self.rows if row[2] < params["seconds"]]
+    async def tuples(self, statement: bytes, **params: Any) -> list[Any]:
+        rows: list[Any] = self.erased if b"erased_at" in statement else self.rows
+        return [row for row in rows if row[-1] < params["seconds"]]
 
 
 def of(generation: int, device: UUID = PHONE) -> Principal:
@@ -89,6 +90,42 @@ def test_what_no_token_can_have_any_more_is_forgotten() -> None:
     clock.now += 900
     asyncio.run(ended._look(Connected()))  # type: ignore[arg-type]
     assert ended._ended == {}
+
+
+def test_each_erasure_is_told_once() -> None:
+    ended, told = known(), []
+    ended.on_erased(told.append)
+    assert not ended.erased(ALICE)
+    ended._hear(f"{ALICE} erased")
+    asyncio.run(ended._look(Connected(erased=[(ALICE, 1.0), (BOB, 2.0)])))  # type: ignore[arg-type]
+    assert told == [ALICE, BOB]
+    assert ended.erased(ALICE) and ended.erased(BOB)
+
+
+def test_an_erasure_is_forgotten_once_every_read_that_did_not_know_it_is_over() -> None:
+    clock = Clock()
+    ended = known(clock)
+    ended.erase(ALICE, age=10_000)
+    clock.now += OVERLAP_SECONDS - 1
+    asyncio.run(ended._look(Connected()))  # type: ignore[arg-type]
+    assert ended.erased(ALICE)
+    clock.now += 2
+    asyncio.run(ended._look(Connected()))  # type: ignore[arg-type]
+    assert not ended.erased(ALICE)
+
+
+def test_after_a_day_without_postgresql_a_process_asks_for_the_erasures_of_that_day(monkeypatch: Any) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("api.revocations.monotonic", lambda: now[0])
+    ended = known()
+    now[0] += 86_400
+    long_ago = Connected(erased=[(ALICE, 80_000.0)])
+    asyncio.run(ended._load(long_ago))  # type: ignore[arg-type]
+    assert ended.erased(ALICE)
+    ended = known()
+    now[0] += 1
+    asyncio.run(ended._load(long_ago))  # type: ignore[arg-type]
+    assert not ended.erased(ALICE)
 
 
 class Written:
