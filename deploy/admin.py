@@ -16,19 +16,31 @@ Reasons = Callable[[], Sequence[str]]
 """Why a role is not ready, in words; empty when it is."""
 
 
-def admin_app(reasons: Reasons) -> Starlette:
-    """The app of a processor or projector. `/health/live` answers as long as the event loop turns."""
+def _nothing() -> Sequence[str]:
+    return ()
+
+
+def admin_app(reasons: Reasons, findings: Reasons = _nothing) -> Starlette:
+    """The app of a role other than the API. `/health/live` answers as long as the event loop turns; `/health` is 503 for
+    `findings`, too: the role works, and a person must look at what it found."""
 
     async def live(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(request: Request) -> Response:
-        why_not = list(reasons())
-        if not why_not:
-            return JSONResponse({"status": "ok", "reasons": []})
-        return JSONResponse({"status": "unavailable", "reasons": why_not}, 503, {"Retry-After": "1"})
+        return _well_unless(reasons())
+
+    async def health(request: Request) -> Response:
+        return _well_unless([*reasons(), *findings()])
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)])
+    routes = {"/health/live": live, "/health/ready": ready, "/health": health, "/metrics": metrics}
+    return Starlette(routes=[Route(path, answer) for path, answer in routes.items()])
+
+
+def _well_unless(why_not: Sequence[str]) -> Response:
+    if not why_not:
+        return JSONResponse({"status": "ok", "reasons": []})
+    return JSONResponse({"status": "unavailable", "reasons": list(why_not)}, 503, {"Retry-After": "1"})

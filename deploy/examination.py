@@ -16,7 +16,7 @@ from deploy import foundation
 from deploy.errors import DeployError
 from deploy.local import kafka_jars
 from deploy.local.home import Home
-from deploy.local.role import http_status
+from deploy.local.role import health_path, http_status
 from deploy.settings import ROLES, Settings, machine_environment
 
 Verdict = Literal["ok", "finding", "unknown"]
@@ -123,7 +123,7 @@ async def _roles(settings: Settings) -> list[Check]:
     checks = []
     for role in ROLES:
         host, _, port = published["admin"][role].removeprefix("http://").rpartition(":")
-        ready = await http_status(host.strip("[]"), int(port), "/health/ready") == 200
+        ready = await http_status(host.strip("[]"), int(port), health_path(role)) == 200
         log = Home(settings.data_dir).log_of(role)
         checks.append(Check(role, "ok", "ready") if ready else Check(role, "finding", "not ready", f"read {log}"))
     return checks

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 from deploy.errors import Misconfigured
 
-Role = Literal["api", "processor", "projector"]
-ROLES: tuple[Role, ...] = ("api", "processor", "projector")
-ADMIN_PORTS: Mapping[Role, int] = {"api": 9501, "processor": 9502, "projector": 9503}
+Role = Literal["api", "processor", "projector", "notary"]
+ROLES: tuple[Role, ...] = ("api", "processor", "projector", "notary")
+ADMIN_PORTS: Mapping[Role, int] = {"api": 9501, "processor": 9502, "projector": 9503, "notary": 9504}
 PREFIX = "RESTANTE_"
 
 
@@ -79,6 +79,8 @@ class Settings:
     token_key: str | None = field(repr=False)
     cursor_keys: str | None = field(repr=False)
     master_key: str | None = field(repr=False)
+    notary_key: str | None = field(repr=False)
+    notary_dir: Path
     access_ttl: float
     refresh_ttl: float
     ack_timeout: float
@@ -98,7 +100,7 @@ class Settings:
     """The secrets that were given as files, by the names above."""
 
     def admin_port_of(self, role: Role) -> Port:
-        """The admin port of a role. Under `up` one given port serves all three: N for api, N+1 processor, N+2 projector."""
+        """The admin port of a role. Under `up` one given port serves all: N for api, then processor, projector, notary."""
         if self.admin_port is None:
             return Port(ADMIN_PORTS[role], "RESTANTE_ADMIN_PORT", given=False)
         return self.admin_port
@@ -248,10 +250,10 @@ TABLE: tuple[Setting, ...] = (
     Setting("admin_host", _text, "127.0.0.1", "127.0.0.1", "address of metrics and health"),
     Setting(
         "admin_port",
-        _whole(1, 65533),
+        _whole(1, 65532),
         None,
-        "9501 api, 9502 processor, 9503 projector",
-        "port of metrics and health; under up the api takes it, the other two the next ones",
+        "9501 api, 9502 processor, 9503 projector, 9504 notary",
+        "port of metrics and health; under up the api takes it, the others the next ones",
     ),
     Setting("data_dir", _path, Path("var"), "./var", "where up keeps everything; one up a directory"),
     Setting("partitions", _whole(1, 1024), 8, "8", "partitions of the log, fixed when the topics are made"),
@@ -282,6 +284,16 @@ TABLE: tuple[Setting, ...] = (
         secret=True,
         needed_by=("api",),
     ),
+    Setting(
+        "notary_key",
+        _secret,
+        None,
+        "made by up",
+        "Ed25519 private key (PEM) that signs how far the log had come; for the notary alone",
+        secret=True,
+        needed_by=("notary",),
+    ),
+    Setting("notary_dir", _path, None, "notary in the data directory", "where the notary's statements are kept, for ever"),
     Setting("access_ttl", _access_ttl, MOST_ACCESS_SECONDS, "15m", "how long an access token lives, 15 minutes at most"),
     Setting("refresh_ttl", _seconds, 365 * 86400.0, "365d", "how long a refresh token lives after its last use"),
     Setting("ack_timeout", _seconds, 15.0, "15s", "how long a pushed message may stay unacknowledged"),
@@ -386,6 +398,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for name in ("rate_limits", "docs"):
         values[name] = values[name] == "on"
     values["data_dir"] = values["data_dir"].resolve()
+    values["notary_dir"] = (values["notary_dir"] or values["data_dir"] / "notary").resolve()
     return Settings(
         **values,
         secret_files=_secret_files(environment),

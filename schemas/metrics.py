@@ -114,3 +114,18 @@ HTTP_REQUESTS: Final = Counter(
     ["route", "method", "status"],
     registry=REGISTRY,
 )
+NOTARY_STATEMENTS: Final = Counter(
+    "restante_notary_statements",
+    "Statements that this notary signed. None while records come in: look at its log.",
+    registry=REGISTRY,
+)
+NOTARY_ROUND: Final = Gauge(
+    "restante_notary_round_timestamp_seconds",
+    "When the notary last had signed all that the log held (seconds since 1970). Minutes ago: look at its log.",
+    registry=REGISTRY,
+)
+NOTARY_FINDINGS: Final = Gauge(
+    "restante_notary_findings",
+    "Places where log, statements and projection do not agree, at the last look. Any: GET /health here names them.",
+    registry=REGISTRY,
+)

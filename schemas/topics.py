@@ -27,6 +27,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     PROCESSOR = "processor"
     PROJECTOR = "projector"
+    NOTARY = "notary"
     AUDIT = "audit"
     OPERATOR = "operator"
 
@@ -64,7 +65,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="recipient's user id",
         kept=Kept.FOR_EVER,
         written_by=(Role.API, Role.GATEWAY, Role.PROCESSOR),
-        read_by=(Role.PROCESSOR, Role.PROJECTOR, Role.AUDIT),
+        read_by=(Role.PROCESSOR, Role.PROJECTOR, Role.NOTARY, Role.AUDIT),
         why="the truth: every fact about a recipient, in one order",
     ),
     Topic(
@@ -89,7 +90,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="sender's user id",
         kept=Kept.FOR_EVER,
         written_by=(Role.PROCESSOR,),
-        read_by=(Role.PROJECTOR, Role.GATEWAY),
+        read_by=(Role.PROJECTOR, Role.GATEWAY, Role.NOTARY),
         why="what became of a sender's messages, in one order a sender",
     ),
     Topic(
@@ -118,6 +119,9 @@ _OTHERS: Final[dict[type[Any], str]] = {
     Quarantined: QUARANTINE,
     PresenceRow: CHANGELOG,
 }
+
+SIGNED: Final[tuple[str, ...]] = tuple(topic.name for topic in TOPICS if Role.NOTARY in topic.read_by)
+"""The topics whose chains the notary signs."""
 
 TOPIC_OF: Final[dict[type[Any], str]] = {cls: _OTHERS.get(cls, LIFECYCLE) for cls in SCHEMA_OF}
 """The topic that each kind of record belongs to."""

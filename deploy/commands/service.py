@@ -1,4 +1,4 @@
-"""`up`, `status`, `api`, `processor`, `projector`: the service itself.
+"""`up`, `status`, `api`, `processor`, `projector`, `notary`: the service itself.
 
 What a command is made of (Kafka's client, Faust, Starlette) is imported where it runs, so that the others start fast.
 """
@@ -14,14 +14,14 @@ from deploy.commands.screen import Waiting, out, say, show_json, show_table
 from deploy.errors import Refused
 from deploy.local.home import Home
 from deploy.local.ports import choose
-from deploy.local.role import http_status
+from deploy.local.role import health_path, http_status
 from deploy.settings import ROLES, Role, Settings, given_settings, machine_environment, read_settings, require
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table, for programs.")]
 
 
 def up() -> None:
-    """Run everything on this machine: Kafka, PostgreSQL, processor, projector, API. Ctrl-C stops it, data stay."""
+    """Run everything on this machine: Kafka, PostgreSQL, processor, projector, notary, API. Ctrl-C stops it, data stay."""
     from deploy.foundation import lay_out
     from deploy.local.up import Up
     from deploy.logs import configure
@@ -45,19 +45,20 @@ def status(as_json: Json = False) -> None:
         show_json({"running": True, **published, "ready": health})
     else:
         rows = [("service", published["url"]), ("Kafka", published["kafka"]), ("data", published["data_dir"])]
-        rows += [(role, f"{published['admin'][role]}  {'ready' if health[role] else 'NOT READY'}") for role in ROLES]
+        rows += [(role, f"{published['admin'][role]}  {'ready' if health[role] else 'NOT WELL'}") for role in ROLES]
         show_table(("what", "where"), rows)
         out.print("The database's address is in up.json: it holds the password.")
     if not all(health.values()):
         raise Refused(
-            f"not ready: {', '.join(role for role in ROLES if not health[role])}. Their logs are in {settings.data_dir}/logs"
+            f"not well: {', '.join(role for role in ROLES if not health[role])}. GET /health on the admin port says why; "
+            f"logs are in {settings.data_dir}/logs"
         )
 
 
 async def _health(published: dict[str, Any]) -> dict[str, bool]:
     async def ready(role: Role) -> bool:
         host, _, port = published["admin"][role].removeprefix("http://").rpartition(":")
-        return await http_status(host.strip("[]"), int(port), "/health/ready") == 200
+        return await http_status(host.strip("[]"), int(port), health_path(role)) == 200
 
     return dict(zip(ROLES, await asyncio.gather(*(ready(role) for role in ROLES)), strict=True))
 
@@ -90,6 +91,15 @@ def projector() -> None:
     run_projector(settings, admin)
 
 
+def notary() -> None:
+    """Run the notary alone: it signs how far the log has come; `restante verify` then notices any change."""
+    settings, admin = _settings_of("notary")
+    say(f"notary: metrics and health http://{settings.admin_host}:{admin}, statements in {settings.notary_dir}")
+    from deploy.wiring.notary import run_notary
+
+    run_notary(settings, admin)
+
+
 def _settings_of(role: Role) -> tuple[Settings, int]:
     """The settings, all there that the role needs, and its admin port."""
     from deploy.logs import configure
@@ -102,5 +112,5 @@ def _settings_of(role: Role) -> tuple[Settings, int]:
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (up, status, api, processor, projector):
+    for command in (up, status, api, processor, projector, notary):
         app.command()(command)

@@ -37,6 +37,11 @@ class RoleProcess:
         return await http_status(self.admin_host, self.admin_port, "/health/ready") == 200
 
 
+def health_path(role: Role) -> str:
+    """What to ask to know that all is well: of the notary that it found nothing, too."""
+    return "/health" if role == "notary" else "/health/ready"
+
+
 async def http_status(host: str, port: int, path: str, within: float = 2.0) -> int | None:
     """The status of a GET over plain HTTP; None where nobody answers within `within` seconds."""
     try:

@@ -21,7 +21,7 @@ from deploy.local.postgres import LocalPostgres
 from deploy.local.role import RoleProcess, reachable_host
 from deploy.local.server import Server
 from deploy.local.supervisor import Supervisor
-from deploy.settings import ROLES, Role, Settings
+from deploy.settings import ROLES, TABLE, Role, Settings
 
 _SERVERS_START, _ROLES_START = 90.0, 60.0
 # What may pass from the signal on, in seconds, until each ring is down; at the last one everything is killed.
@@ -31,7 +31,10 @@ _SECRETS: Mapping[str, Callable[[], str]] = {
     "token-key": make_token_key,
     "cursor-keys": make_key,
     "master-key": make_key,
+    "notary-key": make_token_key,
 }
+
+_GUARDED = {f"RESTANTE_{name.replace('-', '_').upper()}{form}" for name in _SECRETS for form in ("", "_FILE")}
 
 
 @dataclass(slots=True)
@@ -106,14 +109,12 @@ class Up:
         return settings
 
     async def _roles(self, settings: Settings, port: int, admin: Mapping[Role, int]) -> None:
-        environment = self._environment(settings, port)
+        common = self._environment(settings, port)
         host = settings.admin_host
-        roles = {
-            role: RoleProcess(
-                role, self.home.log_of(role), {**environment, "RESTANTE_ADMIN_PORT": str(admin[role])}, host, admin[role]
-            )
-            for role in ROLES
-        }
+        roles = {}
+        for role in ROLES:
+            environment = {**common, **self._secrets_of(role), "RESTANTE_ADMIN_PORT": str(admin[role])}
+            roles[role] = RoleProcess(role, self.home.log_of(role), environment, host, admin[role])
         shown = f"http://{_bracket(reachable_host(settings.host))}:{port}"
         self._facts = {
             "url": shown,
@@ -124,11 +125,11 @@ class Up:
             "pid": os.getpid(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
-        self.waiting("api, processor and projector")
+        self.waiting("api, processor, projector and notary")
         await self.supervisor.start(*roles.values(), within=_ROLES_START)
 
     def _choose_ports(self) -> tuple[int, dict[Role, int]]:
-        """The API's port and the three admin ports; where one admin port was given the three follow it."""
+        """The API's port and the admin ports; where one admin port was given they follow it."""
         taken: set[int] = set()
         admin: dict[Role, int] = {}
         port = ports.choose(self.settings.host, self.settings.port)
@@ -142,8 +143,8 @@ class Up:
         return port, admin
 
     def _environment(self, settings: Settings, port: int) -> dict[str, str]:
-        """What the roles get: the settings as they were given, and files for the secrets that we made."""
-        environment = {**self.machine, **self.given}
+        """What all roles get: the settings as they were given, and where everything is."""
+        environment = {**self.machine, **{name: value for name, value in self.given.items() if name not in _GUARDED}}
         assert settings.kafka and settings.database_url
         environment["RESTANTE_KAFKA"] = settings.kafka
         environment["RESTANTE_PORT"] = str(port)
@@ -151,11 +152,19 @@ class Up:
         if self.settings.database_url is None:
             homes.write_whole(self.home.secrets / "database-url", settings.database_url + "\n")
             environment["RESTANTE_DATABASE_URL_FILE"] = str(self.home.secrets / "database-url")
-        for name, make in _SECRETS.items():
-            if getattr(settings, name.replace("-", "_")) is None:
-                variable = f"RESTANTE_{name.replace('-', '_').upper()}_FILE"
-                environment[variable] = str(self.home.secret(name, make))
         return environment
+
+    def _secrets_of(self, role: Role) -> dict[str, str]:
+        """The secrets that a role uses, and no others: as they were given, else files with those that we made."""
+        found: dict[str, str] = {}
+        for row in TABLE:
+            name = row.name.replace("_", "-")
+            if name not in _SECRETS or role not in row.needed_by:
+                continue
+            if getattr(self.settings, row.name) is None:
+                found[f"{row.variable}_FILE"] = str(self.home.secret(name, _SECRETS[name]))
+            found |= {form: self.given[form] for form in (row.variable, f"{row.variable}_FILE") if self.given.get(form)}
+        return found
 
     def _note_children(self) -> None:
         pids = self.supervisor.pids()
@@ -187,7 +196,7 @@ class Up:
         await asyncio.gather(starting, return_exceptions=True)
         stop.in_order()
         await self.supervisor.stop("api", within=left(_API_UNTIL))
-        await self.supervisor.stop("processor", "projector", within=left(_WORKERS_UNTIL))
+        await self.supervisor.stop("processor", "projector", "notary", within=left(_WORKERS_UNTIL))
         await self.supervisor.stop("kafka", "postgres", within=left(_SERVERS_UNTIL))
         self._note_children()
         self.say(f"stopped ({time.monotonic() - begun:.1f} s)")

@@ -171,6 +171,10 @@ SELECT partition, next_offset FROM offsets WHERE live() AND topic = %(topic)s;
 -- How far each partition of these topics has been folded.
 SELECT topic, partition, next_offset FROM offsets WHERE live() AND topic = ANY (%(topics)s);
 
+-- name: chains
+-- The chain of each partition up to its offset; the only columns that the notary reads.
+SELECT topic, partition, next_offset, chain FROM offsets WHERE live() AND chain IS NOT NULL;
+
 -- name: held
 -- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than
 -- `small`. With it how far its partition was folded.

@@ -71,7 +71,7 @@ def files(directory: Path) -> list[Path]:
 class TestWhereSecretsAreNot:
     def test_in_the_logs(self, service: Service, secrets: Planted) -> None:
         logs = service.logs()
-        assert {"api.log", "processor.log", "projector.log", "kafka.log", "postgres.log", "up.out"} <= {
+        assert {"api.log", "processor.log", "projector.log", "notary.log", "kafka.log", "postgres.log", "up.out"} <= {
             path.name for path in logs
         }
         assert holding(logs, b"Restante is up") == {"up.out"}, "the search finds what is there"
@@ -94,5 +94,9 @@ class TestWhereSecretsAreNot:
         assert holding(tables, *secrets.bodies, *secrets.passwords, *secrets.tokens) == set()
 
     def test_there_is_no_stack_trace_and_no_fault(self, service: Service, secrets: Planted) -> None:
-        ours = [path for path in service.logs() if path.name in ("api.log", "processor.log", "projector.log", "up.out")]
+        ours = [
+            path
+            for path in service.logs()
+            if path.name in ("api.log", "processor.log", "projector.log", "notary.log", "up.out")
+        ]
         assert holding(ours, b"Traceback", b"internal_error", b"Exception") == set()

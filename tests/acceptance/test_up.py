@@ -54,7 +54,7 @@ def test_it_says_where_everything_is(service: Service) -> None:
 
 def test_status(service: Service) -> None:
     done = restante(service.environment, "status", "--json")
-    ready = {"api": True, "processor": True, "projector": True}
+    ready = {"api": True, "processor": True, "projector": True, "notary": True}
     assert json.loads(done.stdout) == {"running": True, **service.facts, "ready": ready}
     assert done.returncode == 0
     assert service.url in restante(service.environment, "status").stdout

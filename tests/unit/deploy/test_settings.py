@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import Misconfigured
-from deploy.settings import TABLE, Port, read_settings, require
+from deploy.settings import ROLES, TABLE, Port, read_settings, require
 
 CONTRACT = [
     "KAFKA",
@@ -33,7 +33,7 @@ CONTRACT = [
 ]
 
 
-BEYOND = {"TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS"}
+BEYOND = {"TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "NOTARY_KEY", "NOTARY_DIR"}
 """What the contract leaves open."""
 
 
@@ -46,7 +46,7 @@ def test_every_setting_of_the_contract_is_there_and_only_what_it_leaves_open_bey
 def test_defaults_are_those_of_the_contract() -> None:
     found = read_settings({})
     assert (found.host, found.port) == ("127.0.0.1", Port(8080, "RESTANTE_PORT", given=False))
-    assert [found.admin_port_of(role).number for role in ("api", "processor", "projector")] == [9501, 9502, 9503]
+    assert [found.admin_port_of(role).number for role in ROLES] == [9501, 9502, 9503, 9504]
     assert (found.access_ttl, found.refresh_ttl) == (15 * 60, 365 * 86400)
     assert (found.ack_timeout, found.heartbeat, found.gateway_lease) == (15, 25, 15)
     assert (found.partitions, found.signup, found.rate_limits, found.mailbox_quota) == (8, "open", True, 100_000)
