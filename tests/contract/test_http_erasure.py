@@ -43,8 +43,9 @@ async def edge(database_url: str, processor: MemoryProcessor, monkeypatch: pytes
 
 
 @pytest.fixture
-def another(edge: Edge, processor: MemoryProcessor) -> Callable[[], Any]:
-    """One more API process."""
+def another(edge: Edge, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """One more API process, which looks often."""
+    monkeypatch.setattr("api.sweep.EVERY_SECONDS", 0.1)
     return partial(running, edge.database.url, log=edge.log, committed=processor.committed)
 
 
