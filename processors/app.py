@@ -64,7 +64,9 @@ class Processor:
         self.app = _app(options)
         self.ledger = Ledger()
         self.app.transport = RunTransport(self.app, lifecycle=options.lifecycle, ledger=self.ledger)
-        self.desk = Desk(options.producer, lambda partition: self._recovered().get(partition, ()))
+        self.desk = Desk(
+            options.producer, lambda partition: self._recovered().get(partition, ()), partitions=options.partitions
+        )
         self._options = options
         self._log = log
         self._health = health

@@ -33,6 +33,7 @@ from schemas.events import (
     SessionMarked,
     SessionOpened,
 )
+from schemas.partitions import NOT_AT_HOME, at_home
 from schemas.presence import PresenceRow
 from schemas.quarantined import Quarantined
 from schemas.receipt import Receipt
@@ -85,7 +86,7 @@ class Desk:
     """The processor's memory: sessions by partition and recipient, and the keyed messages of the last minutes.
 
     `recover` gives the table's rows of a partition; it is asked when a run does not continue the one before it, since then
-    markers may have passed unread and what is known is a hint at best.
+    markers may have passed unread and what is known is a hint at best. `partitions` is the number that the topic has.
     """
 
     def __init__(
@@ -93,12 +94,14 @@ class Desk:
         producer: str,
         recover: Callable[[int], Iterable[PresenceRow]],
         *,
+        partitions: int,
         allowance: Allowance | None = None,
         recent: RecentIds | None = None,
         receipts: Receipts | None = None,
     ) -> None:
         self._producer = producer
         self._recover = recover
+        self._topic_partitions = partitions
         self._allowance = allowance or Allowance()
         self._recent = recent or RecentIds()
         self._receipts = receipts or Receipts(producer)
@@ -142,7 +145,7 @@ class Desk:
             if _kind_of(record) in _PASSED_OVER:
                 continue
             try:
-                fact = decode(record.value)
+                fact = self._understood(record)
             except DecodeError as error:
                 self._allowance.bad(str(error))
                 findings.quarantined.append(quarantined(record, str(error), self._producer))
@@ -153,6 +156,12 @@ class Desk:
                 self._apply(held.here, Recorded(fact, place, record.timestamp), findings)
         held.next = end
         return findings
+
+    def _understood(self, record: Fetched) -> Record:
+        fact = decode(record.value)
+        if isinstance(fact, LOOKED_AT) and not at_home(record.key, record.partition, self._topic_partitions, fact.recipient):
+            raise DecodeError(NOT_AT_HOME)
+        return fact
 
     def _apply(self, known: dict[UUID, Here], recorded: Recorded, findings: Findings) -> None:
         fact = recorded.fact

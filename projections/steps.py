@@ -6,7 +6,6 @@ steps moves the offset rows from exactly where they start; where they are elsewh
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from projections.source import Raw
 from schemas.chain import ORIGIN, Chain, Link
 from schemas.codec import DecodeError, Record, decode
 from schemas.events import Place
-from schemas.partitions import partition_of_key, recipient_key
+from schemas.partitions import NOT_AT_HOME, at_home
 from schemas.raw import RawRecord
 
 NO_TOPIC_ID: Final = UUID(int=0)
@@ -100,8 +99,8 @@ class Steps:
         for raw in raws:
             try:
                 record = self._understood(raw)
-                if _home(raw.key, partitions) != (owner(record).int, partition):
-                    raise DecodeError("the key or the partition is not the one of the account that it is about")
+                if not at_home(raw.key, partition, partitions, owner(record)):
+                    raise DecodeError(NOT_AT_HOME)
             except DecodeError as error:
                 event_id = None
                 refused.append((raw, str(error)))
@@ -175,16 +174,6 @@ class Steps:
                 f"{self.named(partition)}: the record at offset {standing.next_offset - 1} is not the one that was folded"
                 f" (event {known}), but event {event_id} at offset {raw.offset}: another topic. {_REMEDY}"
             )
-
-
-@lru_cache(maxsize=65_536)
-def _home(key: bytes | None, partitions: int) -> tuple[int, int] | None:
-    """The recipient that a key names and the partition where it belongs; None for what is no key of ours."""
-    try:
-        recipient = UUID((key or b"").decode())
-    except ValueError:
-        return None
-    return (recipient.int, partition_of_key(key or b"", partitions)) if recipient_key(recipient) == key else None
 
 
 def _moves(topic: str, steps: Sequence[Step]) -> Mapping[str, Any]:

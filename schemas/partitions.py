@@ -23,6 +23,25 @@ def partition_of_key(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
+NOT_AT_HOME = "the key or the partition is not the one of the account that it is about"
+
+
+def at_home(key: bytes | None, partition: int, partitions: int, account: UUID) -> bool:
+    """Whether a record about `account` stands under its key and in that key's partition. Elsewhere who reads by account
+    would miss it, or somebody else would find it."""
+    return _home(key, partitions) == (account.int, partition)
+
+
+@lru_cache(maxsize=65_536)
+def _home(key: bytes | None, partitions: int) -> tuple[int, int] | None:
+    """The account that a key names and the partition where it belongs; None for what is no key of ours."""
+    try:
+        account = UUID((key or b"").decode())
+    except ValueError:
+        return None
+    return (account.int, partition_of_key(key or b"", partitions)) if recipient_key(account) == key else None
+
+
 def murmur2(data: bytes) -> int:
     """MurmurHash2 with Kafka's seed, as an unsigned 32-bit integer."""
     length = len(data)

@@ -55,7 +55,7 @@ class MemoryProcessor:
         """Begin, as a new process."""
         self._started += 1
         producer = f"processor/{self._started}"
-        desk = Desk(producer, lambda partition: list(self.rows[partition].values()))
+        desk = Desk(producer, lambda partition: list(self.rows[partition].values()), partitions=self.log.partitions)
         self._task = asyncio.create_task(self._run(desk), name=producer)
 
     async def stop(self) -> None:

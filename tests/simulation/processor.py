@@ -79,7 +79,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self.ledger = Ledger()
         self._tables: dict[int, list[PresenceRow]] = {}
-        self.desk = Desk(self.process.name, self._recovered)
+        self.desk = Desk(self.process.name, self._recovered, partitions=group.log.counts[LIFECYCLE])
         self._under_way: set[asyncio.Task[None]] = set()
 
     def start(self, partitions: Sequence[int]) -> None:

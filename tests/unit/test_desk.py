@@ -13,7 +13,7 @@ from processors.gone import Gone
 from processors.presence import NOBODY, after
 from processors.quarantine import MAX_VALUE_BYTES, Allowance, quarantined
 from processors.recent import RecentIds
-from schemas.codec import Record, encode
+from schemas.codec import Record, encode, key_of
 from schemas.events import DeliveryAttempted, EndReason, PendingSync, SessionClosed
 from schemas.presence import PresenceRow
 from schemas.push import Push
@@ -73,7 +73,7 @@ class Reader:
             self.recovered += 1
             return self.rows
 
-        self.desk = Desk("processor/1", recover)
+        self.desk = Desk("processor/1", recover, partitions=1)
 
     def reads(self, *records: Record | Fetched, at_ms: int = T0_MS) -> Findings:
         """One run of these."""
@@ -87,11 +87,19 @@ class Reader:
             record.offset = offset
             return record
         encoded = encode(record)
-        return Fetched(encoded.value, offset, at_ms, encoded.headers)
+        return Fetched(encoded.value, offset, at_ms, encoded.headers, key=key_of(record))
 
 
 def said(findings: Findings) -> list[Any]:
     return [type(outgoing.record) for outgoing in findings.decisions]
+
+
+@pytest.mark.parametrize("spoil", [{"key": b"somebody"}, {"key": key_of(stored(recipient=ALICE))}, {"partition": 1}])
+def test_a_record_that_stands_where_it_does_not_belong_is_set_aside(spoil: dict[str, Any]) -> None:
+    record = stored(2)
+    astray = replace(Fetched(encode(record).value, key=key_of(record)), **spoil)
+    findings = Reader().reads(astray)
+    assert findings.decisions == [] and "partition" in findings.quarantined[0].reason
 
 
 def test_own_decisions_are_not_even_decoded() -> None:
@@ -101,7 +109,7 @@ def test_own_decisions_are_not_even_decoded() -> None:
 
 
 def test_a_record_without_a_type_header_is_decoded_to_see() -> None:
-    bare = [Fetched(encode(record).value) for record in (pending(), registered(), stored())]
+    bare = [Fetched(encode(record).value, key=key_of(record)) for record in (pending(), registered(), stored())]
     assert said(Reader().reads(*bare)) == [PendingSync]
 
 

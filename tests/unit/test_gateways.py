@@ -44,7 +44,7 @@ class Processor:
     refused: bool = False
 
     def __post_init__(self) -> None:
-        self.desk = Desk("processor/1", lambda _: self.rows)
+        self.desk = Desk("processor/1", lambda _: self.rows, partitions=1)
         self.ledger.restart(0, 0)
 
     def recall(self) -> None:
@@ -56,7 +56,10 @@ class Processor:
         """All that is in the log."""
         held = self.log.held(LIFECYCLE, 0)
         first = self.ledger.wanted(0) or 0
-        records = [Fetched(one.encoded.value, one.appended.offset, headers=one.encoded.headers) for one in held[first:]]
+        records = [
+            Fetched(one.encoded.value, one.appended.offset, headers=one.encoded.headers, key=one.encoded.key)
+            for one in held[first:]
+        ]
         run: Any = self.ledger.offer(0, records)
         self.ledger.begin(run)
         self.desk.read(0, run.first, run.records, run.next)
