@@ -1,0 +1,98 @@
+"""`rebuild`: the projection made anew from the log, while everything runs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.commands.operate import reached
+from deploy.commands.screen import errors, say, show_json
+from deploy.commands.service import Json
+from deploy.errors import Misconfigured
+from deploy.settings import Settings
+
+if TYPE_CHECKING:
+    from projections.refold import Tally
+
+DropOld = Annotated[
+    bool,
+    typer.Option("--drop-old", help="Drop the schema from before the last rebuild, or what an unfinished one has made."),
+]
+EVERY_SECONDS = 2.0
+
+
+class Progress:
+    """Lines on standard error, one every two seconds: how far, and how fast since the beginning."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self._said = self.began
+
+    def __call__(self, tally: Tally) -> None:
+        """More has been folded."""
+        now = time.monotonic()
+        if now - self._said < EVERY_SECONDS:
+            return
+        self._said = now
+        errors.print(f"{tally.records:,} of {tally.due:,} records, {tally.records / (now - self.began):,.0f}/s")
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self.began
+
+
+def both_reached() -> Settings:
+    """The settings, with Kafka and PostgreSQL."""
+    settings = reached()
+    for what, variable, value in (
+        ("Kafka", "RESTANTE_KAFKA", settings.kafka),
+        ("database", "RESTANTE_DATABASE_URL", settings.database_url),
+    ):
+        if value is None:
+            raise Misconfigured(f"no {what} is known. Set {variable}, or start `restante up` in the data directory")
+    return settings
+
+
+def rebuild(drop_old: DropOld = False, as_json: Json = False) -> None:
+    """Make the projection anew from the log, beside the live one, while everything runs; then put it in its place.
+
+    May be stopped or killed at any time: run again, it goes on from where it was. The schema that it replaces is kept until
+    `--drop-old`. Accounts are not touched.
+    """
+    from deploy.wiring.rebuild import run_drop_other, run_rebuild
+
+    settings = both_reached()
+    if drop_old:
+        dropped = run_drop_other(settings)
+        if as_json:
+            show_json({"dropped": dropped})
+        else:
+            say(f"dropped the schema {dropped}" if dropped else "there is no schema but the live one")
+        return
+    progress = Progress()
+    done = run_rebuild(settings, progress)
+    records, seconds = done.tally.records, progress.seconds
+    if as_json:
+        show_json(
+            {
+                "live": done.live,
+                "kept": done.kept,
+                "resumed": done.resumed,
+                "records": records,
+                "refused": done.tally.refused,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    say(f"folded {records:,} records in {seconds:.1f} s; live is now the schema {done.live}")
+    if done.tally.refused:
+        say(f"{done.tally.refused} records could not be understood, as before: they are in restante.quarantine")
+    say(f"{done.kept} is kept as it was; `restante rebuild --drop-old` drops it")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(rebuild)

@@ -1,0 +1,59 @@
+"""What a rebuild is made of: the log, read by offset, and the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import uvloop
+
+from deploy.errors import DeployError, Refused
+from deploy.foundation import connection
+from deploy.settings import Settings
+from producers.log import ProducersError
+from producers.recorded import LogReader
+from projections.errors import ForeignLogError, ProjectionsError
+from projections.rebuild import RebuildRefused, Rebuilt, drop_other, rebuild
+from projections.refold import Log, Tally
+from schemas.topics import LIFECYCLE, RECEIPTS
+
+T = TypeVar("T")
+
+
+def run_rebuild(settings: Settings, told: Callable[[Tally], None]) -> Rebuilt:
+    """The whole projection, beside the live one."""
+    assert settings.database_url
+    url = settings.database_url
+
+    async def work() -> Rebuilt:
+        async with log_of(settings) as log:
+            return await rebuild(url, log, told)
+
+    return run(work())
+
+
+def run_drop_other(settings: Settings) -> str | None:
+    """Drop the schema that is not live; its name."""
+    assert settings.database_url
+    return run(drop_other(settings.database_url))
+
+
+@asynccontextmanager
+async def log_of(settings: Settings) -> AsyncIterator[Log]:
+    """Both topics that the projection is a fold of."""
+    kafka = connection(settings)
+    async with LogReader(kafka, LIFECYCLE) as facts, LogReader(kafka, RECEIPTS) as receipts:
+        yield Log(facts, receipts)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end. What a person must decide is `Refused` (exit 1), what was out of reach DeployError (exit 3)."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        try:
+            return loop.run(work)
+        except (RebuildRefused, ForeignLogError) as error:
+            raise Refused(str(error)) from error
+        except (ProducersError, ProjectionsError) as error:
+            raise DeployError(f"{error}. What is done is kept: run this again, it goes on from there") from error
