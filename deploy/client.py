@@ -6,6 +6,7 @@ import fcntl
 import http.client
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from deploy.errors import DeployError, Refused
 from deploy.local.home import Home, write_whole
 from deploy.settings import Settings
+from deploy.tls import trust
 
 _SECONDS = 40.0
 """A long poll may take 30 s."""
@@ -69,6 +71,11 @@ class Service:
     """One service, without a login."""
 
     url: str
+    ca: Path | None = None
+
+    def trust(self) -> ssl.SSLContext | None:
+        """How its certificate is checked, where it has one."""
+        return trust(self.ca) if self.url.startswith("https:") else None
 
     def call(
         self, method: str, path: str, body: Any = None, *, token: str | None = None, headers: Mapping[str, str] | None = None
@@ -78,8 +85,11 @@ class Service:
         `Problem` where it is refused, DeployError where nobody answers.
         """
         parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+        host, port, context = parts.hostname or "", parts.port, self.trust()
+        if context is None:
+            connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=_SECONDS, context=context)
         sent = {"Accept": "application/json", **(headers or {})}
         if token:
             sent["Authorization"] = f"Bearer {token}"
@@ -89,6 +99,11 @@ class Service:
             connection.request(method, parts.path + path, None if body is None else json.dumps(body), sent)
             answer = connection.getresponse()
             text = answer.read()
+        except ssl.SSLCertVerificationError as error:
+            raise DeployError(
+                f"{self.url} has a certificate that does not fit ({error.verify_message}). Set RESTANTE_URL to the name "
+                "that is in the certificate, and RESTANTE_URL_CA to its authority's, where the system does not know that"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise DeployError(f"{self.url} does not answer ({error}). Is it running? See `restante status`") from error
         finally:

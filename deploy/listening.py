@@ -79,6 +79,7 @@ class Listener:
             additional_headers={"Authorization": f"Bearer {token}"},
             compression=None,
             proxy=None,
+            ssl=self.login.service.trust(),
             close_timeout=_CLOSE_SECONDS,
             max_size=None,
         ) as socket:

@@ -6,8 +6,9 @@ import asyncio
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from api.connections import Doors, HttpConnection
 from api.proxies import Proxies
 from api.sockets import Connection
 from deploy.errors import DeployError
+from deploy.tls import Certificate
 
 _DRAIN_SECONDS = 4
 _OTHER_FILES = 256
@@ -56,7 +58,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def server(app: Any, host: str, port: int, *, proxies: Proxies | None = None) -> Server:
+def server(app: Any, host: str, port: int, *, proxies: Proxies | None = None, tls: ssl.SSLContext | None = None) -> Server:
     """A server for an ASGI app, not started. Its WebSockets (`api.sockets`) neither ping nor time out by themselves."""
     doors = Doors(_most_connections(), proxies)
     config = uvicorn.Config(
@@ -75,6 +77,7 @@ def server(app: Any, host: str, port: int, *, proxies: Proxies | None = None) ->
         server_header=False,
         date_header=True,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
+        ssl_context_factory=(lambda config, default: tls) if tls else None,
     )
     return Server(config, doors)
 
@@ -91,17 +94,24 @@ def _most_connections() -> int:
 
 @asynccontextmanager
 async def served(
-    app: Any, host: str, port: int, variable: str, *, proxies: Proxies | None = None
+    app: Any,
+    host: str,
+    port: int,
+    variable: str,
+    *,
+    proxies: Proxies | None = None,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an ASGI app. On the way out: accept no more, let running requests finish (4 s at most), close.
 
     Gives the server's task, which ends early only where it fails. DeployError names `variable` where the port is taken.
     """
-    serving = server(app, host, port, proxies=proxies)
+    serving = server(app, host, port, proxies=proxies, tls=certificate.context if certificate else None)
     task = asyncio.create_task(_serve(serving, host, port, variable), name=f"serve {variable}")
     try:
         await _listening(serving, task)
-        yield task
+        async with certificate.followed() if certificate else nullcontext():
+            yield task
     finally:
         serving.should_exit = True
         await task

@@ -89,7 +89,10 @@ class Settings:
     signup: Literal["open", "closed"]
     rate_limits: bool
     mailbox_quota: int
+    tls_cert: Path | None
+    tls_key: Path | None
     url: str | None
+    url_ca: Path | None
     public_url: str | None
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     allowed_hosts: tuple[str, ...] | None
@@ -302,7 +305,16 @@ TABLE: tuple[Setting, ...] = (
     Setting("signup", _word("open", "closed"), "open", "open", "open, or closed: no account over HTTP"),
     Setting("rate_limits", _word("on", "off"), "on", "on", "on, or off for benchmarks and load tests"),
     Setting("mailbox_quota", _whole(1, 10**9), 100_000, "100000", "unacknowledged messages that an account may hold"),
+    Setting("tls_cert", _path, None, "none: HTTP", "file with the API's certificate and its chain, to serve HTTPS"),
+    Setting("tls_key", _path, None, "none", "file with its private key"),
     Setting("url", _web, None, "from up.json", "the service that the client commands talk to"),
+    Setting(
+        "url_ca",
+        _path,
+        None,
+        "the system's",
+        "file with the certificates that the client commands check an https service by",
+    ),
     Setting("public_url", _web, None, "none", "the address that users see, where a proxy stands in front"),
     Setting(
         "trusted_proxies",
@@ -394,6 +406,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         key=values.pop("kafka_ssl_key"),
     )
     _check_security(security)
+    if (values["tls_cert"] is None) != (values["tls_key"] is None):
+        raise Misconfigured("RESTANTE_TLS_CERT and RESTANTE_TLS_KEY belong together. Set both or none")
     port, admin = values.pop("port"), values.pop("admin_port")
     for name in ("rate_limits", "docs"):
         values[name] = values[name] == "on"

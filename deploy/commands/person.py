@@ -23,7 +23,8 @@ As = Annotated[
 
 def the_service() -> Service:
     """The service that the settings name, or the one that `up` runs."""
-    return Service(client.service_url(read_settings(given_settings())))
+    settings = read_settings(given_settings())
+    return Service(client.service_url(settings), settings.url_ca)
 
 
 def the_login(name: str | None) -> Login:

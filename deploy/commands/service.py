@@ -67,7 +67,8 @@ def api() -> None:
     """Run the API alone, for deployments: HTTP, WebSocket and web page."""
     settings, admin = _settings_of("api")
     port = choose(settings.host, settings.port, frozenset({admin}))
-    say(f"api: http://{settings.host}:{port}, metrics and health http://{settings.admin_host}:{admin}")
+    scheme = "http" if settings.tls_cert is None else "https"
+    say(f"api: {scheme}://{settings.host}:{port}, metrics and health http://{settings.admin_host}:{admin}")
     from deploy.wiring.api import run_api
 
     run_api(settings, port, admin)

@@ -115,7 +115,8 @@ class Up:
         for role in ROLES:
             environment = {**common, **self._secrets_of(role), "RESTANTE_ADMIN_PORT": str(admin[role])}
             roles[role] = RoleProcess(role, self.home.log_of(role), environment, host, admin[role])
-        shown = f"http://{_bracket(reachable_host(settings.host))}:{port}"
+        scheme = "http" if settings.tls_cert is None else "https"
+        shown = f"{scheme}://{_bracket(reachable_host(settings.host))}:{port}"
         self._facts = {
             "url": shown,
             "admin": {role: f"http://{_bracket(reachable_host(host))}:{admin[role]}" for role in ROLES},

@@ -12,6 +12,7 @@ from deploy.foundation import connection, require_strong_log
 from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings, is_loopback
+from deploy.tls import Certificate
 from deploy.wiring import process
 from deploy.wiring.keys import key_files_followed, secrets_of
 from producers.kafka_tail import KafkaTail
@@ -30,6 +31,7 @@ def run_api(settings: Settings, port: int, admin_port: int) -> None:
 async def _api(settings: Settings, port: int, admin_port: int) -> None:
     assert settings.database_url
     kafka, keys, phase = connection(settings), secrets_of(settings), Phase()
+    certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     with told_to_stop() as stop:
         await require_strong_log(settings)
         async with (
@@ -66,7 +68,14 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 Service(parts) as service,
                 key_files_followed(settings, service) as following,
                 served(create_admin_app(service), settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as admin,
-                served(create_app(service), settings.host, port, "RESTANTE_PORT", proxies=parts.web.proxies) as public,
+                served(
+                    create_app(service),
+                    settings.host,
+                    port,
+                    "RESTANTE_PORT",
+                    proxies=parts.web.proxies,
+                    certificate=certificate,
+                ) as public,
             ):
                 try:
                     await until(stop, admin, public, service.gateway.working, following)

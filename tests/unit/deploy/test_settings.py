@@ -33,7 +33,10 @@ CONTRACT = [
 ]
 
 
-BEYOND = {"TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "NOTARY_KEY", "NOTARY_DIR"}
+BEYOND = {
+    *("TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "TLS_CERT", "TLS_KEY", "URL_CA"),
+    *("NOTARY_KEY", "NOTARY_DIR"),
+}
 """What the contract leaves open."""
 
 
@@ -71,6 +74,8 @@ def test_times_in_seconds_or_with_a_unit(text: str, seconds: float) -> None:
         ("CORS_ORIGINS", "*"),
         ("CORS_ORIGINS", "https://app.example/"),
         ("DOCS", "yes"),
+        ("TLS_CERT", "/somewhere.pem"),
+        ("TLS_KEY", "/somewhere.pem"),
         ("PORT", "0"),
         ("PORT", "65536"),
         ("PORT", "eighty"),
