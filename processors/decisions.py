@@ -64,11 +64,12 @@ def decision_id(message_id: UUID | None, session_id: UUID | None, kind: str) -> 
     return derived_id(message_id.bytes if message_id else b"", session_id.bytes if session_id else b"", kind.encode())
 
 
-def _message(here: Here, fact: MessageStored, recorded: Recorded, producer: str) -> list[Outgoing]:
-    position, partition = recorded.place.offset, recorded.place.partition
-    present = [seat for seat in here.values() if seat.was_there(position)] if here else []
+def decision(here: Here, fact: MessageStored, recorded: Recorded, producer: str) -> DeliveryAttempted | PendingSync:
+    """The fact that follows from a message; what is pushed because of it goes along in `decide`."""
+    position = recorded.place.offset
+    present = _present(here, position)
     if not present:
-        waits = PendingSync(
+        return PendingSync(
             event_id=decision_id(fact.message_id, None, "pending_sync"),
             producer=producer,
             recipient=fact.recipient,
@@ -80,8 +81,7 @@ def _message(here: Here, fact: MessageStored, recorded: Recorded, producer: str)
             sessions=(),
             policy=POLICY,
         )
-        return [Outgoing(waits, partition)]
-    attempt = DeliveryAttempted(
+    return DeliveryAttempted(
         event_id=decision_id(fact.message_id, None, "delivery_attempted"),
         producer=producer,
         recipient=fact.recipient,
@@ -91,7 +91,15 @@ def _message(here: Here, fact: MessageStored, recorded: Recorded, producer: str)
         sessions=tuple(_evidence(seat) for seat in present),
         policy=POLICY,
     )
-    return [Outgoing(attempt, partition), *_pushes(present, fact, recorded, producer)]
+
+
+def _present(here: Here, position: int) -> list[Seat]:
+    return [seat for seat in here.values() if seat.was_there(position)] if here else []
+
+
+def _message(here: Here, fact: MessageStored, recorded: Recorded, producer: str) -> list[Outgoing]:
+    decided = Outgoing(decision(here, fact, recorded, producer), recorded.place.partition)
+    return [decided, *_pushes(_present(here, recorded.place.offset), fact, recorded, producer)]
 
 
 def _evidence(seat: Seat) -> SessionSeen:

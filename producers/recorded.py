@@ -12,7 +12,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, TypeVar
 
@@ -122,7 +122,7 @@ class LogReader:
 
         return await self._insist(ask)
 
-    async def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    async def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         """The records from offset `start` to `end - 1`, some at a time. `end` must not be beyond the log's end. Raises
         `LogCut`, `LogDamaged`, `LogReplaced`, `LogUnavailable`."""
         at = start

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.table import Table
 
 out = Console(soft_wrap=True, highlight=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+PROGRESS_SECONDS: Final = 10.0
 
 
 def say(line: str) -> None:
@@ -49,6 +53,34 @@ class Waiting:
             self._spinner.start()
         else:
             self._spinner.stop()
+
+
+class Progress:
+    """How far long work has come, on standard error: a moving line on a terminal, elsewhere a plain one each
+    PROGRESS_SECONDS. `what` is counted."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told = time.monotonic()
+        self._status = errors.status("looking") if errors.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of so many."""
+        line = f"{done:,} of {total:,} {self._what}"
+        if self._status is not None:
+            self._status.update(line)
+        elif time.monotonic() - self._told >= PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            errors.print(line)
 
 
 def show_json(document: Any) -> None:
