@@ -7,11 +7,12 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from producers.connection import KafkaConnection
 from producers.log import LogUnavailable, ProducersError
 from producers.promises import Drift, LiveTopic, find_drift, wanted_settings
+from producers.refusals import explained
 from schemas.topics import TOPICS, Kept, Topic
 
 ANSWER_SECONDS = 30.0
@@ -73,9 +74,7 @@ async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClie
             await admin.start()
             yield admin
     except (KafkaError, OSError, TimeoutError) as error:
-        raise LogUnavailable(
-            "rejected", f"Kafka at {connection.bootstrap} does not answer: {error!r}. Start it, or mend RESTANTE_KAFKA"
-        ) from error
+        raise LogUnavailable("rejected", await explained(connection, error)) from error
     finally:
         await admin.close()
 
@@ -120,6 +119,8 @@ async def _until_usable(admin: AIOKafkaAdminClient, names: list[str]) -> None:
 
 async def _live(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> dict[str, LiveTopic]:
     found = await admin.describe_topics([topic.name for topic in topics])
+    if hidden := [topic["topic"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno]:
+        raise TopicAuthorizationFailedError(", ".join(hidden))
     there = [topic for topic in found if not topic["error_code"]]
     settings = await _settings(admin, [topic["topic"] for topic in there])
     return {

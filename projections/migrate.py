@@ -2,8 +2,8 @@
 
 So when `projection` is dropped, its migrations are pending again, and `migrate` makes it anew; `accounts` is not touched.
 Those of the projection go to the live place (`pointer`), whichever that is, and once more, all of them, to the one that a
-rebuild fills; so they write bare names. A file is never changed once released. `sql/schema.sql` is the sum, to read (a test
-compares the catalogues).
+rebuild fills; so they write bare names. Roles of ours (`rights`) that the database has get their rights on what was made. A
+file is never changed once released. `sql/schema.sql` is the sum, to read (a test compares the catalogues).
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from psycopg import sql
 
 from projections.database import connect_options, translated
 from projections.errors import NotMigrated
+from projections.grants import give_table_rights
 from projections.pointer import PLACES
 
 SCHEMAS = ("accounts", "pointer", "projection")
@@ -51,6 +52,8 @@ async def migrate(url: str) -> list[str]:
             for migration in pending:
                 async with connection.transaction():
                     await _run(connection, migration, place)
+            async with connection.transaction():
+                await give_table_rights(connection)
             return [migration.name for migration in pending]
 
 
@@ -69,6 +72,7 @@ async def make_place(connection: psycopg.AsyncConnection[Any], place: str) -> No
         raise NotMigrated(f"not applied yet: {', '.join(one.name for one in behind)}: run `restante migrate`")
     for migration in await _pending(connection, place):
         await _run(connection, migration, place)
+    await give_table_rights(connection)
 
 
 async def live_place(connection: psycopg.AsyncConnection[Any]) -> str:

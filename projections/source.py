@@ -20,6 +20,8 @@ from schemas.topics import LIFECYCLE
 log = logging.getLogger(__name__)
 
 GROUP: Final = "restante-projector"
+RECEIPTS_GROUP: Final = f"{GROUP}-receipts"
+"""A group of its own: a slow topic does not hold up the partitions of the other."""
 ANSWER_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 5.0
 FEW_RECORDS: Final = 500

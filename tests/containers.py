@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from deploy.local import kafka, ports
 
@@ -78,8 +79,18 @@ def _pull(image: str, failures: list[Exception]) -> None:
         failures.append(error)
 
 
-def kafka_container() -> Any:
-    """A Kafka 4 broker, not started. The library's own class is made for other images, so this sets the broker up itself."""
+class Listeners(Protocol):
+    """Listeners beside the plain one."""
+
+    ports: Sequence[int]
+
+    def settings(self, *, plain: str, listen: str, host: str) -> Mapping[str, str]:
+        """The broker's settings with them, given the plain one, the address to listen on and the host that clients know."""
+
+
+def kafka_container(more: Listeners | None = None) -> Any:
+    """A Kafka 4 broker, not started, with more listeners where given. The library's own class is made for other images, so
+    this sets the broker up itself."""
     from testcontainers.core.container import DockerContainer
 
     class Kafka4(DockerContainer):  # type: ignore[misc]
@@ -90,13 +101,18 @@ def kafka_container() -> Any:
                 port=self.port, controller_port=9093, directory="/var/lib/kafka/data", listen="0.0.0.0"
             )
             for name, value in settings.items():
-                self.with_env(f"KAFKA_{name.upper().replace('.', '_')}", value)
+                self.with_env(kafka.variable(name), value)
             self.with_env("CLUSTER_ID", kafka.cluster_id()).with_env("KAFKA_HEAP_OPTS", "-Xms64m -Xmx512m")
             self.with_bind_ports(self.port, self.port)
+            for port in more.ports if more else ():
+                self.with_bind_ports(port, port)
 
         def start(self) -> Any:
             host = self.get_docker_client().host()
             self.with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{host}:{self.port}")
+            added = more.settings(plain=f"{host}:{self.port}", listen="0.0.0.0", host=host) if more else {}
+            for name, value in added.items():
+                self.with_env(kafka.variable(name), value)
             super().start()
             asyncio.run(self._ready(host))
             return self

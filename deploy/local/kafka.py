@@ -10,7 +10,7 @@ import struct
 import subprocess
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -88,6 +88,8 @@ class LocalKafka:
     port: int
     controller_port: int
     environment: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the broker, beyond ours or in their place."""
     name: ClassVar[str] = "kafka"
 
     @property
@@ -126,6 +128,7 @@ class LocalKafka:
     def _by_java(self, java: Path, jars: Path) -> Command:
         file = self.directory / "server.properties"
         values = properties(port=self.port, controller_port=self.controller_port, directory=str(self.directory / "log"))
+        values |= self.settings
         file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
         run = [str(java), *_JVM, *_LOGGING, "-cp", f"{jars}/*"]
         if not (self.directory / "log" / "meta.properties").exists():
@@ -151,9 +154,8 @@ class LocalKafka:
         values = properties(
             port=self.port, controller_port=self.controller_port, directory="/var/lib/kafka/data", listen=_ANYWHERE
         )
-        settings = [
-            part for item in values.items() for part in ("-e", f"KAFKA_{item[0].upper().replace('.', '_')}={item[1]}")
-        ]
+        values |= self.settings
+        settings = [part for name, value in values.items() for part in ("-e", f"{variable(name)}={value}")]
         place = ["--name", name, "-p", f"127.0.0.1:{self.port}:{self.port}", "-v", f"{name}:/var/lib/kafka/data"]
         heap = ["-e", f"CLUSTER_ID={self._container_cluster()}", "-e", "KAFKA_HEAP_OPTS=-Xms64m -Xmx512m"]
         return Command("kafka", [engine, "run", "--rm", *place, *settings, *heap, IMAGE], self.log, self.environment)
@@ -184,6 +186,11 @@ class LocalKafka:
             done = subprocess.run(command, capture_output=True, check=False, timeout=within, env=self.environment)
             return done.returncode == 0
         return False
+
+
+def variable(setting: str) -> str:
+    """How the image takes a setting from its environment."""
+    return f"KAFKA_{setting.upper().replace('_', '__').replace('-', '___').replace('.', '_')}"
 
 
 def cluster_id() -> str:

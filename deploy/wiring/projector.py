@@ -17,10 +17,7 @@ from producers.recorded import LogReader
 from projections.database import Database
 from projections.folds import FACTS, TOLD
 from projections.runner import Projector
-from projections.source import GROUP, KafkaSource
-
-RECEIPTS_GROUP = f"{GROUP}-receipts"
-"""A group of its own: a slow topic does not hold up the partitions of the other."""
+from projections.source import GROUP, RECEIPTS_GROUP, KafkaSource
 
 
 def run_projector(settings: Settings, admin_port: int) -> None:
