@@ -352,8 +352,8 @@ class Conversation:
             if isinstance(item, CaughtUpAt):
                 return caught_up_frame(cursor), None
             assert self._pages.keys is not None, "whatever is sent came after a page"
-            name = self._common.names.of(item)
-            return message_frame(self._pages.keys, self.me.user, item, name, cursor), item
+            named = self._common.names.renamed(item)
+            return message_frame(self._pages.keys, self.me, named, cursor), item
         if self._telling.frames:
             return self._telling.frames.pop(0), None
         return None

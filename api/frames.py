@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.calls import faulty
-from api.models import Cursor, Ids, Receipt, Received, Time
+from api.models import Cursor, Ids, ProblemDocument, Receipt, Received, Time
 from api.problems import Problem
 
 SUBPROTOCOL: Final = "restante.v1"
@@ -16,7 +16,6 @@ MAX_FRAME_BYTES: Final = 65_536
 """The largest frame of a client, all its fragments together."""
 
 Number = Annotated[int, Meta(ge=0, le=2**53 - 1, description="The client's number of this frame; the answer repeats it.")]
-ProblemDocument = Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/ProblemDetails"})]
 Token = Annotated[str, Meta(min_length=1, max_length=4096, description="An access token.")]
 
 

@@ -1,37 +1,19 @@
 """The frames of a session in their order: ready, messages, caught_up."""
 
-import base64
 from uuid import UUID
 
-from msgspec import UNSET
-
+from api.common import Me
 from api.frames import CaughtUp, MessageFrame, Ready, encode
 from api.keys import AccountKeys
-from api.sealing import TEXT, parts_of, unseal
+from api.opening import opened
 from api.session import StreamOptions
-from api.statuses import NAMES
 from api.times import rfc3339
 from projections.reads import MailboxRow
 
 
-def message_frame(keys: AccountKeys, user: UUID, row: MailboxRow, name: str | None, cursor: str) -> bytes:
-    """A message of the user as a frame; `name` is the sender's. Raises `NotOpened`."""
-    kind, content_type, body = parts_of(unseal(keys, row.message_id, row.sender, user, row.sealed))
-    is_text = kind == TEXT
-    return encode(
-        MessageFrame(
-            id=row.message_id,
-            from_=name,
-            from_id=row.sender,
-            content_type=content_type,
-            stored_at=rfc3339(row.stored_at_ms),
-            position=row.position,
-            status=NAMES[row.status],
-            body=body.decode() if is_text else UNSET,
-            body_base64=UNSET if is_text else base64.b64encode(body).decode(),
-            cursor=cursor,
-        )
-    )
+def message_frame(keys: AccountKeys, me: Me, row: MailboxRow, cursor: str) -> bytes:
+    """A message of the user as a frame."""
+    return encode(MessageFrame(**opened(keys, me.user, row, str(me.session)), cursor=cursor))
 
 
 def ready_frame(options: StreamOptions, session: UUID, expires_at: int) -> bytes:

@@ -1,6 +1,5 @@
 """A device's mailbox: GET /messages/sync, POST /messages/ack, POST /messages/read. Reading never acknowledges."""
 
-import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
@@ -15,14 +14,13 @@ from api.directory import Directory
 from api.freshness import Freshness
 from api.health import Phase
 from api.ids import new_id
-from api.keys import AccountKeys
 from api.lag import LagWatch
 from api.models import MAX_PAGE_BYTES, Acknowledged, AcknowledgedCount, Acknowledgement, IdList, Page, Received, SyncQuery
+from api.opening import opened
 from api.outages import asking_accounts, asking_projection, log_away
 from api.own import Handed, HandedOut
 from api.problems import Problem, invalid
-from api.sealing import TEXT, parts_of, unseal
-from api.statuses import IDS_ON_THE_WIRE, NAMES
+from api.statuses import IDS_ON_THE_WIRE
 from api.times import rfc3339
 from api.tokens import Principal
 from api.waiting import awaited
@@ -98,7 +96,8 @@ class Mailbox:
             self._remember(who, rows, floors)
         else:
             as_of = self._lag.complete_at_ms.get(self._partition(who))
-        return answer(await self._page(who, query.cursor, rows, as_of, complete))
+        messages = await self._opened(who, rows.rows, call.request_id)
+        return answer(self._page(who, query.cursor, rows, messages, as_of, complete))
 
     async def ack(self, call: Call) -> Answer:
         """POST /messages/ack."""
@@ -130,8 +129,9 @@ class Mailbox:
                 who.user, who.device, after=after, limit=limit, max_bytes=MAX_PAGE_BYTES, floors=floors
             )
 
-    async def _page(self, who: Principal, cursor: str, rows: Rows, as_of: int | None, complete: bool) -> Page:
-        messages = await self._opened(who, rows.rows)
+    def _page(
+        self, who: Principal, cursor: str, rows: Rows, messages: list[Received], as_of: int | None, complete: bool
+    ) -> Page:
         if rows.rows:
             cursor = self._cursors.write(who.user, who.device, rows.rows[-1].position)
         return Page(
@@ -143,14 +143,14 @@ class Mailbox:
             complete=UNSET if complete else False,
         )
 
-    async def _opened(self, who: Principal, rows: Sequence[MailboxRow]) -> list[Received]:
+    async def _opened(self, who: Principal, rows: Sequence[MailboxRow], request_id: str) -> list[Received]:
         if not rows:
             return []
         with asking_accounts():
             keys = await self._directory.keys_of(who.user)
         if keys is None:
             raise Problem("token_revoked", "This account has been erased.")
-        return [received(keys, who.user, row) for row in rows]
+        return [Received(**opened(keys, who.user, row, request_id)) for row in rows]
 
     async def _acknowledge(
         self,
@@ -226,20 +226,3 @@ class Mailbox:
 
     def _partition(self, who: Principal) -> int:
         return partition_for(who.user, self._log.partitions)
-
-
-def received(keys: AccountKeys, user: UUID, row: MailboxRow) -> Received:
-    """A mailbox row as its owner sees it. Raises `NotOpened`."""
-    kind, content_type, body = parts_of(unseal(keys, row.message_id, row.sender, user, row.sealed))
-    is_text = kind == TEXT
-    return Received(
-        id=row.message_id,
-        from_=row.sender_name,
-        from_id=row.sender,
-        content_type=content_type,
-        stored_at=rfc3339(row.stored_at_ms),
-        position=row.position,
-        status=NAMES[row.status],
-        body=body.decode() if is_text else UNSET,
-        body_base64=UNSET if is_text else base64.b64encode(body).decode(),
-    )

@@ -213,18 +213,24 @@ class BatchAnswer(Struct):
     results: BatchResults
 
 
-class Received(Struct, rename={"from_": "from"}):
-    """A message in a mailbox. `from` is null once the sender is erased."""
+ProblemDocument = Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/ProblemDetails"})]
+
+
+class Received(Struct, rename={"from_": "from"}, kw_only=True):
+    """A message in a mailbox. `from` is null once the sender is erased. It has a `body` or a `body_base64`, and their type.
+    Where what is stored does not open, it has a `problem` (`body_unreadable`) in their place; it is a message like the
+    others all the same, and gone once it is acknowledged."""
 
     id: UUID
     from_: str | None
     from_id: UUID
-    content_type: str
+    content_type: str | UnsetType = UNSET
     stored_at: Time
     position: int
     status: StatusName
     body: str | UnsetType = UNSET
     body_base64: str | UnsetType = UNSET
+    problem: ProblemDocument | UnsetType = UNSET
 
 
 class Page(Struct):

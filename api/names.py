@@ -1,6 +1,7 @@
 """Names of senders, as the mailbox told them: a push has only the id."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -35,9 +36,10 @@ class Names:
         self._names[user] = None
         self._shrink()
 
-    def of(self, row: MailboxRow) -> str | None:
-        """The sender's name now, which may be older news in the row."""
-        return self._names.get(row.sender, row.sender_name)
+    def renamed(self, row: MailboxRow) -> MailboxRow:
+        """The row without its sender's name, if he was erased since it was made."""
+        gone = row.sender_name is not None and self._names.get(row.sender, row.sender_name) is None
+        return replace(row, sender_name=None) if gone else row
 
     def _shrink(self) -> None:
         while len(self._names) > self._remembered:

@@ -54,6 +54,11 @@ MESSAGES_TOO_LATE: Final = Counter(
     "Messages that reached the log after their recipient was erased, and end as Erased. Many: an API is cut off PostgreSQL.",
     registry=REGISTRY,
 )
+BODIES_UNREADABLE: Final = Counter(
+    "restante_bodies_unreadable",
+    "Messages handed over with a problem in place of a body that did not open. Any: the log line has the id; audit the log.",
+    registry=REGISTRY,
+)
 PROCESSOR_LAG_RECORDS: Final = Gauge(
     "restante_processor_lag_records",
     "Records of the log that the processor has not decided on, by partition. Grows for minutes: add processors.",

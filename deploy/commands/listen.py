@@ -93,6 +93,8 @@ def _tell(frame: Frame) -> None:
 def _content(message: Frame) -> str:
     if "body" in message:
         return printable(message["body"])
+    if "problem" in message:
+        return f"({message['problem']['title']}: {message['id']})"
     size = len(base64.b64decode(message["body_base64"]))
     return f"({printable(message['content_type'])}, {size:,} bytes)"
 

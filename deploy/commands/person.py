@@ -125,6 +125,8 @@ def _show(message: dict[str, Any], as_json: bool) -> None:
         return
     if "body" in message:
         text = printable(message["body"])
+    elif "problem" in message:
+        text = f"({message['problem']['title']})"
     else:
         text = f"({printable(message['content_type'])}, base64) {message['body_base64']}"
     say(f"{message['stored_at']}  {message['from'] or '(erased)'}: {text}    {message['id']}")

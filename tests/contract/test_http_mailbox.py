@@ -10,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.sealing import seal
 from schemas.events import MessagesDelivered, MessagesRead, MessageStored
+from schemas.metrics import REGISTRY
+from tests.builders import an_id, stored
 from tests.edge import Edge, Person, running
 from tests.eventually import eventually
 
@@ -81,6 +84,25 @@ async def test_a_page_has_a_mebibyte_of_bodies_at_most_and_one_message_at_least(
     sizes = [len(message["body"]) for message in page["messages"]]
     assert 1_048_576 - 2 * 60_000 < sum(sizes) <= 1_048_576
     assert page["has_more"]
+
+
+async def test_a_body_that_does_not_open_holds_up_nothing(edge: Edge, alice: Person, bob: Person) -> None:
+    """Damaged, of another message, or sealed with something strange inside."""
+    recipient, sender = (UUID(person.tokens["user_id"]) for person in (bob, alice))
+    keys = await edge.service.gateway._common.keys.keys_of(recipient)
+    assert keys is not None
+    for number, content in ((1, None), (2, b"\x00\x00\xff"), (3, b"")):
+        sealed = b"damaged" if content is None else seal(keys, an_id("msg", number), sender, recipient, content)
+        await edge.log.append(stored(number, recipient=recipient, sender=sender, sealed=sealed))
+    before = REGISTRY.get_sample_value("restante_bodies_unreadable_total") or 0.0
+    good = (await alice.send(bob, "hello")).json()["id"]
+    *broken, last = (await bob.sync())["messages"]
+    assert [one["problem"]["code"] for one in broken] == ["body_unreadable"] * 3
+    assert all(one.keys().isdisjoint({"body", "body_base64", "content_type"}) and one["from"] == "alice" for one in broken)
+    assert (last["id"], last["body"], "problem" in last) == (good, "hello", False)
+    assert REGISTRY.get_sample_value("restante_bodies_unreadable_total") == before + 3
+    await bob.post("/messages/ack", {"ids": [one["id"] for one in broken]})
+    assert [one["id"] for one in (await bob.sync())["messages"]] == [good]
 
 
 async def test_every_device_has_its_own_view(edge: Edge, alice: Person, bob: Person) -> None:

@@ -731,8 +731,37 @@ async def test_who_cannot_renew_for_two_minutes_ends_its_sockets(world: World) -
 
 @on_a_gateway
 async def test_a_fault_ends_one_session_only(world: World) -> None:
-    await world.log.append(stored(1, sealed=b"changed by somebody"))
-    broken = world.connect()
-    await until(lambda: broken.closed)
+    await world.store(1)
+    with patch("api.conversation.message_frame", side_effect=RuntimeError("a fault of ours")):
+        broken = world.connect()
+        await until(lambda: broken.closed)
     assert broken.closed == (1011, "internal_error")
     assert not world.gateway.working.done()
+
+
+@on_a_gateway
+async def test_a_body_that_does_not_open_holds_up_nothing(world: World) -> None:
+    await world.store(1)
+    await world.log.append(stored(2, sealed=b"changed by somebody"))
+    await world.store(3)
+    socket = await world.connected()
+    first, second, third = socket.of("message")
+    assert (first["body"], third["body"], second["id"]) == ("hello", "hello", str(an_id("msg", 2)))
+    assert second["problem"]["code"] == "body_unreadable"
+    assert second.keys().isdisjoint({"body", "body_base64", "content_type"})
+    last = await world.store(4)
+    await world.push(4, last, world.epoch())
+    await until(lambda: len(socket.of("message")) == 4)
+    socket.say(type="ack", n=1, ids=ids(2))
+    await until(lambda: socket.of("acked"))
+    assert socket.of("acked")[0]["acknowledged"] == ids(2)
+
+
+@on_a_gateway
+async def test_who_is_erased_has_no_name_on_what_waits_to_be_sent(world: World) -> None:
+    socket = await world.connected()
+    position = await world.store(1)
+    world.gateway.forget(ALICE)
+    await world.push(1, position, world.epoch())
+    await until(lambda: socket.of("message"))
+    assert socket.of("message")[0]["from"] is None

@@ -27,10 +27,10 @@ def test_the_oldest_are_forgotten() -> None:
 def test_an_erased_account_has_no_name_whatever_older_rows_say() -> None:
     names = Names()
     names.learn([ROW, replace(ROW, sender=BOB, sender_name="bob")])
-    assert (names[ALICE], names.of(ROW)) == ("alice", "alice")
+    assert names[ALICE] == "alice" and names.renamed(ROW) is ROW
     names.forget(ALICE)
     names.learn([ROW])
-    assert (names[ALICE], names.of(ROW), names[BOB]) == (None, None, "bob")
+    assert (names[ALICE], names.renamed(ROW), names[BOB]) == (None, replace(ROW, sender_name=None), "bob")
 
 
 def test_who_is_erased_before_it_was_heard_of_stays_without_a_name() -> None:

@@ -189,6 +189,18 @@ def test_a_message_is_harmless_to_a_terminal(alice: Stream, capsys: pytest.Captu
     assert "bob: (image/png, 3 bytes)\n" in said
 
 
+def test_a_body_that_does_not_open_is_shown_as_that(alice: Stream, capsys: pytest.CaptureFixture[str]) -> None:
+    @alice.then
+    def session(talk: Talk) -> None:
+        broken = message(1, problem={"title": "The body does not open"})
+        del broken["body"], broken["content_type"]
+        talk.say(READY, broken)
+        assert talk.confirm() == ["m1"]
+
+    assert cli.run(["listen"]) == 1
+    assert shown(capsys) == ["bob: (The body does not open: m1)"]
+
+
 def test_one_object_a_line_for_programs(alice: Stream, capsys: pytest.CaptureFixture[str]) -> None:
     sent = [message(1, body="two\nlines, \x1b"), message(2)]
 
