@@ -59,6 +59,8 @@ class Comparison:
         self.tail_since_ms: int | None = None
         """When the first record was appended that is not signed."""
         self._reach(start)
+        if self._chain is None:
+            self._find(Kind.MISSING, start, start, "no statement ends before this record, where the files begin")
 
     def take(self, record: RawRecord) -> None:
         """The next record that the log gives."""
