@@ -63,7 +63,7 @@ from schemas.partitions import partition_of_key
 class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
     process in the facts that are written; `signup` says whether POST /accounts is open, `mailbox_quota` how many
-    messages that no device has acknowledged an account may hold;
+    messages that no device has acknowledged an account may hold, `mailbox_bytes` how many bytes of them;
     `public_url` is where users find the service, if it is not where it listens; `docs` says whether it describes itself;
     `web` has the public port's rules for browsers and proxies; `clock` gives seconds since the epoch.
     `gateway` names this process among the gateways, anew at each start; `pushes` gives a tail, not opened, of a partition of
@@ -85,6 +85,7 @@ class Parts:
     signup: bool = True
     limits: Limits = field(default_factory=Limits)
     mailbox_quota: int = 100_000
+    mailbox_bytes: int = 1 << 30
     public_url: str | None = None
     docs: bool = True
     web: Web = field(default_factory=Web)
@@ -151,7 +152,13 @@ class Service:
             partitions=parts.log.partitions,
             clock=parts.clock,
         )
-        self.quota = Quota(reads=parts.reads, freshness=freshness, progress=parts.progress, most=parts.mailbox_quota)
+        self.quota = Quota(
+            reads=parts.reads,
+            freshness=freshness,
+            progress=parts.progress,
+            most=parts.mailbox_quota,
+            most_bytes=parts.mailbox_bytes,
+        )
         intake = Intake(
             log=parts.log,
             reads=parts.reads,

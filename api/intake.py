@@ -14,7 +14,7 @@ from api.problems import Problem
 from api.quota import Quota
 from api.replays import Became, Replays, Storing, judged
 from api.room import Room
-from api.sealing import digest_of, keyed_id, seal
+from api.sealing import SEALED_MORE, digest_of, keyed_id, seal
 from api.tokens import Principal
 from producers.log import EventLog, LogUnavailable
 from projections.errors import DatabaseUnavailable
@@ -32,6 +32,11 @@ class Draft:
     key: str | None = None
     message_id: UUID | None = None
     digest: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the mailbox will hold of it."""
+        return len(self.content) + SEALED_MORE
 
 
 Outcome = tuple[UUID, int, bool] | Problem
@@ -71,9 +76,9 @@ class Intake:
             return became
         if self._lag.overloaded:
             raise _overloaded()
-        sender, room = who.user.int, draft.recipient.room
-        if room is None or not room.take(sender):
-            room = await self._quota.reserve(draft.recipient, sender)
+        sender, size, room = who.user.int, draft.size, draft.recipient.room
+        if room is None or not room.take(sender, size):
+            room = await self._quota.reserve(draft.recipient, sender, size)
         offset, rejected = None, False
         try:
             fact, started = self._fact(who, draft), perf_counter()
@@ -83,7 +88,7 @@ class Intake:
             rejected = error.outcome == "rejected"
             raise log_away(error, str(fact.message_id)) from error
         finally:
-            room.land(sender, offset, rejected=rejected)
+            room.land(sender, size, offset, rejected=rejected)
         APPEND_SECONDS.observe(perf_counter() - started)
         MESSAGES_ACCEPTED.inc()
         return fact.message_id, appended.at_ms, False
@@ -159,13 +164,13 @@ class Intake:
         try:
             for at in new[:allowed]:
                 try:
-                    rooms[at] = await self._quota.reserve(drafts[at].recipient, who.user.int)
+                    rooms[at] = await self._quota.reserve(drafts[at].recipient, who.user.int, drafts[at].size)
                 except Problem as problem:
                     outcomes[at] = problem
             await self._append_all(who, drafts, outcomes, rooms)
         finally:
-            for room in rooms.values():
-                room.land(who.user.int, None)
+            for at, room in rooms.items():
+                room.land(who.user.int, drafts[at].size, None)
 
     async def _append_all(
         self, who: Principal, drafts: Sequence[Draft], outcomes: list[Outcome | None], rooms: dict[int, Room]
@@ -181,10 +186,10 @@ class Intake:
         for at, fact, became in zip(new, facts, appended, strict=True):
             if isinstance(became, LogUnavailable):
                 outcomes[at] = log_away(became, str(fact.message_id))
-                rooms.pop(at).land(who.user.int, None, rejected=became.outcome == "rejected")
+                rooms.pop(at).land(who.user.int, drafts[at].size, None, rejected=became.outcome == "rejected")
             else:
                 outcomes[at] = (fact.message_id, became.at_ms, False)
-                rooms.pop(at).land(who.user.int, became.offset)
+                rooms.pop(at).land(who.user.int, drafts[at].size, became.offset)
                 stored += 1
         MESSAGES_ACCEPTED.inc(stored)
 

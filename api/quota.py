@@ -1,4 +1,4 @@
-"""How much an account may hold: mail that no device has acknowledged, in all and from one sender.
+"""How much an account may hold: mail that no device has acknowledged, in messages and in bytes, in all and from one sender.
 
 Each process keeps an upper bound for every recipient that it knows: the last count from the projection and what it took
 since. Below the limits nobody is asked. At a limit the projection is, completely, before anything is refused; so with one
@@ -32,13 +32,15 @@ PATIENCE_SECONDS: Final = 2.0
 
 
 class Quota:
-    """Gives the messages on their way their room. `most` is what a mailbox may hold. `async with` ends what still counts."""
+    """Gives the messages on their way their room. A mailbox may hold `most` messages and `most_bytes`. `async with` ends
+    what still counts."""
 
-    def __init__(self, *, reads: Reads, freshness: Freshness, progress: Progress, most: int) -> None:
+    def __init__(self, *, reads: Reads, freshness: Freshness, progress: Progress, most: int, most_bytes: int) -> None:
         self._reads = reads
         self._freshness = freshness
         self._progress = progress
         self._most = most
+        self._most_bytes = most_bytes
         self._counting: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -50,18 +52,19 @@ class Quota:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def reserve(self, recipient: Recipient, sender: int) -> Room:
-        """Room for one message, to be handed back by `Room.land`. Raises `Problem` mailbox_full or sender_share_full."""
+    async def reserve(self, recipient: Recipient, sender: int, size: int) -> Room:
+        """Room for one message of so many bytes, to be handed back by `Room.land`. Raises `Problem` mailbox_full or
+        sender_share_full."""
         room = recipient.room
         if room is None:
-            room = recipient.room = Room(self._most, partial(self._ask, recipient))
+            room = recipient.room = Room(self._most, self._most_bytes, partial(self._ask, recipient))
         came = room.asks
-        while not room.take(sender):
+        while not room.take(sender, size):
             if room.done > max(came, 1) or self._decided(room):  # the first count may be early
-                refused = room.refusal(sender)
+                refused = room.refusal(sender, size)
                 if refused is not None:
                     raise refused
-                room.force(sender)
+                room.force(sender, size)
                 break
             if room.task is None:
                 self._ask(recipient, room)
@@ -87,7 +90,11 @@ class Quota:
                 first = room.done == 0 and self._most > EXACT
                 floors = NO_FLOORS if first else await self._freshness.of(recipient.partition)
                 held = await self._reads.held(
-                    recipient.user_id, partition=recipient.partition, limit=self._most, small=room.share // 2, floors=floors
+                    recipient.user_id,
+                    partition=recipient.partition,
+                    limit=self._most,
+                    small=(room.messages.small, room.bytes.small),
+                    floors=floors,
                 )
         except (Problem, ProjectionsError, TimeoutError):
             return room.failed()

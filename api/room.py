@@ -1,135 +1,100 @@
-"""What one mailbox holds at most, as far as one process knows: the last count and what was taken since."""
+"""What one mailbox holds at most, as far as one process knows: the last count and what was taken since, in messages and in
+bytes."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from api.measure import Measure
 from api.problems import Problem
 from projections.reads import Held
-
-SHARES: Final = 10
-"""One sender may hold the quota divided by this."""
 
 LOOK_SECONDS: Final = 5.0
 """A count this old is taken anew, in the background, where at least a tenth of a share is held."""
 
+LARGEST: Final = 66_000
+"""Bytes that one message can weigh: the largest body, its content type, and what sealing adds."""
+
 
 class Room:
-    """What one recipient holds, at most, as far as this process knows. Senders are the integers of their ids (they hash
-    fastest). Pure but for the clock: counting is `ask`'s business, which is called where a new count is wanted."""
+    """What one recipient holds, at most, as far as this process knows. Senders are the integers of their ids, sizes are the
+    bytes that are stored. Pure but for the clock: counting is
+    `ask`'s business, which is called where a new count is wanted."""
 
-    __slots__ = (
-        "ask",
-        "asks",
-        "at",
-        "blind",
-        "by_sender",
-        "done",
-        "flying",
-        "held",
-        "landed",
-        "others",
-        "quota",
-        "share",
-        "taken",
-        "task",
-        "total",
-        "watch",
-    )  # fmt: skip
+    __slots__ = ("ask", "asks", "at", "blind", "bytes", "done", "landed", "messages", "task")
 
-    def __init__(self, quota: int, ask: Callable[["Room"], None]) -> None:
-        self.quota = quota
-        self.share = max(1, quota // SHARES)
-        self.watch = self.share // SHARES
+    def __init__(self, messages: int, size: int, ask: Callable[["Room"], None]) -> None:
+        self.messages = Measure(messages, 1)
+        self.bytes = Measure(size, LARGEST)
         self.ask = ask
         self.task: asyncio.Task[None] | None = None
         self.asks = self.done = 0
         self.at = -LOOK_SECONDS
         self.blind = False
-        self.held = Held(total=0, applied=0, by_sender={})
-        self.total = quota  # nothing is taken before the first count
-        self.by_sender: dict[int, int] | None = None
-        self.others = 0
-        self.flying: dict[int, int] = {}
-        self.taken: Counter[int] | None = None
-        self.landed: list[tuple[int, int]] = []
+        self.landed: list[tuple[int, int, int]] | None = None
 
-    def take(self, sender: int) -> bool:
+    def take(self, sender: int, size: int) -> bool:
         """Reserve room for one message. False where that needs a new count. Must be followed by `land`."""
-        if self.total >= self.quota:
+        if not (self.messages.fits(sender, 1) and self.bytes.fits(sender, size)):
             return False
-        if self.by_sender is not None:
-            if self.by_sender.get(sender, self.others) >= self.share:
-                return False
-        elif self.total >= self.share:
-            return False
-        self.force(sender)
-        if self.total >= self.watch and self.task is None and monotonic() - self.at > LOOK_SECONDS:
+        self.force(sender, size)
+        if self.task is None and (self.messages.much or self.bytes.much) and monotonic() - self.at > LOOK_SECONDS:
             self.ask(self)
         return True
 
-    def force(self, sender: int) -> None:
+    def force(self, sender: int, size: int) -> None:
         """Reserve without asking what there is."""
-        self.total += 1
-        if self.by_sender is not None:
-            self.by_sender[sender] = self.by_sender.get(sender, self.others) + 1
-        self.flying[sender] = self.flying.get(sender, 0) + 1
-        if self.taken is not None:
-            self.taken[sender] += 1
+        self.messages.add(sender, 1)
+        self.bytes.add(sender, size)
 
-    def land(self, sender: int, offset: int | None, *, rejected: bool = False) -> None:
+    def land(self, sender: int, size: int, offset: int | None, *, rejected: bool = False) -> None:
         """What became of a reservation: its place in the log, or None. Unless certainly rejected, it goes on counting."""
-        left = self.flying.pop(sender) - 1
-        if left:
-            self.flying[sender] = left
-        if rejected:
-            self.total -= 1
-            if self.by_sender is not None:
-                self.by_sender[sender] -= 1
-            if self.taken is not None:
-                self.taken[sender] -= 1
-        elif offset is not None and self.taken is not None:
-            self.landed.append((sender, offset))
+        self.messages.land(sender, 1, rejected=rejected)
+        self.bytes.land(sender, size, rejected=rejected)
+        if offset is not None and self.landed is not None:
+            self.landed.append((sender, size, offset))
 
     def begin(self) -> None:
-        """A count begins: what is on its way now, or comes until it is there, may be missing in it."""
+        """A count begins."""
         self.asks += 1
-        self.taken, self.landed = Counter(self.flying), []
+        self.landed = []
+        self.messages.begin()
+        self.bytes.begin()
 
     def counted(self, held: Held) -> None:
         """The count is there. What it has seen of the messages taken meanwhile is not counted twice."""
-        assert self.taken is not None
-        for sender, offset in self.landed:
-            self.taken[sender] -= offset < held.applied
-        self.held, self.others, self.blind = held, held.others, False
-        self.total = held.total + self.taken.total()
-        self.by_sender = None
-        if self.total >= self.share:
-            self.by_sender = dict(held.by_sender)
-            for sender, count in self.taken.items():
-                self.by_sender[sender] = self.by_sender.get(sender, self.others) + count
-        self._end()
+        assert self.landed is not None
+        for sender, size, offset in self.landed:
+            if offset < held.applied:
+                self.messages.seen(sender, 1)
+                self.bytes.seen(sender, size)
+        self.messages.counted(held.messages)
+        self.bytes.counted(held.bytes)
+        self._end(blind=False)
 
     def failed(self) -> None:
         """No count was to be had."""
-        self.blind = True
-        self._end()
+        self.messages.failed()
+        self.bytes.failed()
+        self._end(blind=True)
 
-    def refusal(self, sender: int) -> Problem | None:
+    def refusal(self, sender: int, size: int) -> Problem | None:
         """Why the last count leaves no room, or None where it leaves some. While counts are to be had: with all that was
         taken since."""
-        if self.blind:
-            full, much = self.held.total >= self.quota, self.held.by_sender.get(sender, 0) >= self.share
-        else:
-            full, much = self.total >= self.quota, True
-        if full:
-            return Problem("mailbox_full", f"The recipient has {self.quota:,} messages to acknowledge first.")
-        if much:
-            detail = f"The recipient has {self.share:,} of your messages to acknowledge first."
-            return Problem("sender_share_full", detail)
+        for measure, weight, what in ((self.messages, 1, "messages"), (self.bytes, size, "bytes of messages")):
+            if self.blind:
+                full, much = measure.was_full(weight), measure.was_much(sender, weight)
+            else:
+                full, much = measure.total + weight > measure.limit, not measure.fits(sender, weight)
+            if full:
+                return Problem(
+                    "mailbox_full", f"The recipient may hold {measure.limit:,} {what}, and has to acknowledge some first."
+                )
+            if much:
+                said = f"The recipient may hold {measure.share:,} {what} of yours, and has to acknowledge some first."
+                return Problem("sender_share_full", said)
         return None
 
-    def _end(self) -> None:
-        self.taken, self.task, self.at, self.done = None, None, monotonic(), self.asks
+    def _end(self, *, blind: bool) -> None:
+        self.landed, self.task, self.at, self.done, self.blind = None, None, monotonic(), self.asks, blind

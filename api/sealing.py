@@ -18,6 +18,8 @@ TEXT: Final = 0
 BINARY: Final = 1
 _VERSION: Final = b"\x01"
 _BODY_FROM: Final = 1 + NONCE_BYTES
+SEALED_MORE: Final = _BODY_FROM + 16
+"""Bytes that sealing adds: version, nonce, and the tag of AES-GCM."""
 
 
 class NotOpened(Exception):

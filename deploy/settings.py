@@ -89,6 +89,7 @@ class Settings:
     signup: Literal["open", "closed"]
     rate_limits: bool
     mailbox_quota: int
+    mailbox_bytes: int
     tls_cert: Path | None
     tls_key: Path | None
     url: str | None
@@ -307,6 +308,9 @@ TABLE: tuple[Setting, ...] = (
     Setting("mailbox_quota", _whole(1, 10**9), 100_000, "100000", "unacknowledged messages that an account may hold"),
     Setting("tls_cert", _path, None, "none: HTTP", "file with the API's certificate and its chain, to serve HTTPS"),
     Setting("tls_key", _path, None, "none", "file with its private key"),
+    Setting(
+        "mailbox_bytes", _whole(1 << 20, 10**12 - 1), 1 << 30, "1073741824", "bytes of messages that an account may hold"
+    ),
     Setting("url", _web, None, "from up.json", "the service that the client commands talk to"),
     Setting(
         "url_ca",

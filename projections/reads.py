@@ -79,14 +79,22 @@ class StoredMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """How many messages of an account no device has acknowledged, counted up to the limit that was asked for. `by_sender`
-    has the senders (as integers) of more than `others` of them. What the partition holds below `applied` is in it."""
+class Measured:
+    """How much of something: in all, and by sender (as integers) where it is more than `others`."""
 
     total: int
-    applied: int
-    others: int = 0
     by_sender: Mapping[int, int]
+    others: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What of an account's mail no device has acknowledged, counted up to the limit of messages that was asked for. What the
+    partition holds below `applied` is in it."""
+
+    applied: int
+    messages: Measured
+    bytes: Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,18 +158,26 @@ class Reads:
         async with self._database.connection() as connection:
             return await self._pending(connection, user, device)
 
-    async def held(self, user: UUID, *, partition: int, limit: int, small: int, floors: Floors = NO_FLOORS) -> Held:
-        """Count what no device has acknowledged, up to `limit`. Reads that many rows, so ask seldom."""
-        ((total, applied, senders, counts),) = await self._database.tuples(
+    async def held(
+        self, user: UUID, *, partition: int, limit: int, small: tuple[int, int], floors: Floors = NO_FLOORS
+    ) -> Held:
+        """Count what no device has acknowledged, up to `limit` messages; senders of no more than `small` messages and bytes
+        are not named. Reads that many rows, so ask seldom."""
+        ((applied, total, size, senders, counts, sizes),) = await self._database.tuples(
             QUERIES["held"],
             user=user,
             partition=Int2(partition),
             limit=Int8(limit),
-            small=Int8(small),
+            small=Int8(small[0]),
+            small_size=Int8(small[1]),
             **_floors(floors),
         )
-        by_sender = {sender.int: count for sender, count in zip(senders or (), counts or (), strict=True)}
-        return Held(total=total, applied=applied, others=small, by_sender=by_sender)
+        named = [sender.int for sender in senders or ()]
+        return Held(
+            applied=applied,
+            messages=Measured(total=total, others=small[0], by_sender=dict(zip(named, counts or (), strict=True))),
+            bytes=Measured(total=size, others=small[1], by_sender=dict(zip(named, sizes or (), strict=True))),
+        )
 
     async def outstanding(self, user: UUID, device: UUID, ids: Sequence[UUID], *, floors: Floors = NO_FLOORS) -> list[Found]:
         """What is known of those of these messages whose recipient is the user; the others are left out. No order."""

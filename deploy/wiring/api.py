@@ -58,6 +58,7 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 refresh_ttl=settings.refresh_ttl,
                 limits=Limits(on=settings.rate_limits),
                 mailbox_quota=settings.mailbox_quota,
+                mailbox_bytes=settings.mailbox_bytes,
                 signup=settings.signup == "open",
                 public_url=settings.public_url,
                 docs=settings.docs,

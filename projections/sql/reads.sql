@@ -176,20 +176,18 @@ SELECT topic, partition, next_offset FROM offsets WHERE live() AND topic = ANY (
 SELECT topic, partition, next_offset, chain FROM offsets WHERE live() AND chain IS NOT NULL;
 
 -- name: held
--- What no device of an account has acknowledged, counted up to the limit: in all, and by sender where one has more than
--- `small`. With it how far its partition was folded.
-WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account),
-counted AS (
-    SELECT sender, count(*) AS held
-    FROM reader CROSS JOIN LATERAL (
-        SELECT sender FROM mailbox WHERE account = reader.account LIMIT %(limit)s
-    ) AS unacknowledged
+-- What no device of an account has acknowledged, messages and their bytes, counted up to the limit: in all, and by sender where
+-- one has more than `small` or `small_size`. With it how far its partition was folded. Lengths are known without reading bodies.
+WITH counted AS (
+    SELECT sender, count(*) AS held, sum(size) AS size
+    FROM (SELECT sender, octet_length(sealed) AS size FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS unacknowledged
     GROUP BY sender
 )
-SELECT coalesce(sum(held), 0)::bigint AS total,
-       coalesce((SELECT next_offset FROM offsets WHERE topic = %(topic)s AND partition = %(partition)s), 0) AS applied,
-       array_agg(sender) FILTER (WHERE held > %(small)s) AS senders,
-       array_agg(held) FILTER (WHERE held > %(small)s) AS counts
+SELECT coalesce((SELECT next_offset FROM offsets WHERE topic = %(topic)s AND partition = %(partition)s), 0) AS applied,
+       coalesce(sum(held), 0)::bigint AS total, coalesce(sum(size), 0)::bigint AS size,
+       array_agg(sender) FILTER (WHERE held > %(small)s OR size > %(small_size)s) AS senders,
+       array_agg(held) FILTER (WHERE held > %(small)s OR size > %(small_size)s) AS counts,
+       array_agg(size::bigint) FILTER (WHERE held > %(small)s OR size > %(small_size)s) AS sizes
 FROM counted WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
 
 -- name: untold_accounts

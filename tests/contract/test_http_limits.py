@@ -101,6 +101,22 @@ async def test_a_mailbox_holds_its_quota_and_acknowledgements_free_room(database
         assert (await bob.sync())["pending"] == 10
 
 
+async def test_a_mailbox_holds_its_bytes_and_one_sender_a_tenth_of_them(database_url: str) -> None:
+    async with running(database_url, mailbox_quota=1_000, mailbox_bytes=200_000) as edge:
+        bob, *senders = await people(edge, 5)
+        large = "x" * 60_000
+        sent = [await sender.send(bob, large) for sender in senders]
+        assert [answer.status_code for answer in sent] == [202, 202, 202, 409]
+        assert code(sent[3]) == (409, "mailbox_full")
+        assert code(await senders[0].send(bob, "x" * 7_000)) == (409, "sender_share_full")
+        assert (await senders[0].send(bob, "x" * 5_000)).status_code == 202
+        page = await bob.sync()
+        await bob.post("/messages/ack", {"ids": [page["messages"][0]["id"]]})
+        assert (await senders[3].send(bob, large)).status_code == 202
+        batch = await senders[0].post("/messages/batch", {"messages": [{"to": bob.name, "body": large}] * 2})
+        assert said(batch) == ["mailbox_full", "mailbox_full"]
+
+
 async def test_one_sender_holds_a_tenth(database_url: str) -> None:
     async with running(database_url, mailbox_quota=30) as edge:
         bob, alice, carol = await people(edge, 3)

@@ -34,7 +34,7 @@ CONTRACT = [
 
 
 BEYOND = {
-    *("TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "TLS_CERT", "TLS_KEY", "URL_CA"),
+    *("TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "TLS_CERT", "TLS_KEY", "URL_CA", "MAILBOX_BYTES"),
     *("NOTARY_KEY", "NOTARY_DIR"),
 }
 """What the contract leaves open."""
