@@ -17,9 +17,27 @@ NAME = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"
 CONTENT_TYPE = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(;[ -~]*)?\Z"
 
 Name = Annotated[str, Meta(pattern=NAME, description="An account's name, its address.")]
-Password = Annotated[str, Meta(min_length=8, max_length=1024, description="8 to 1024 bytes in UTF-8, without U+0000.")]
-Label = Annotated[str, Meta(min_length=1, max_length=64, description="A device's label: printable characters.")]
+Password = Annotated[
+    str,
+    Meta(
+        min_length=8,
+        max_length=1024,
+        description="8 to 1024 bytes in UTF-8, without U+0000.",
+        extra_json_schema={"pattern": r"^[^\u0000]*$"},
+    ),
+]
+Label = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="A device's label: printable characters."),
+]
 IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=255, description="Printable characters.")]
+Base64 = Annotated[
+    str,
+    Meta(
+        description="RFC 4648 section 4, padded, without spare bits.",
+        extra_json_schema={"pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"},
+    ),
+]
 ContentType = Annotated[str, Meta(max_length=255, pattern=CONTENT_TYPE)]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Cursor = Annotated[str, Meta(max_length=4096, description="Opaque; good for ever, for the device that got it.")]
@@ -63,7 +81,7 @@ class NewMessage(Strict):
 
     to: Name
     body: str | UnsetType = UNSET
-    body_base64: str | UnsetType = UNSET
+    body_base64: Base64 | UnsetType = UNSET
     content_type: ContentType | UnsetType = UNSET
 
 
@@ -72,7 +90,7 @@ class BatchMessage(Strict):
 
     to: Name
     body: str | UnsetType = UNSET
-    body_base64: str | UnsetType = UNSET
+    body_base64: Base64 | UnsetType = UNSET
     content_type: ContentType | UnsetType = UNSET
     idempotency_key: IdempotencyKey | UnsetType = UNSET
 
@@ -94,6 +112,14 @@ class Acknowledgement(Strict):
 
     ids: Ids | UnsetType = UNSET
     up_to: Cursor | UnsetType = UNSET
+
+
+EXACTLY_ONE: dict[type[Struct], tuple[str, ...]] = {
+    NewMessage: ("body", "body_base64"),
+    BatchMessage: ("body", "body_base64"),
+    Acknowledgement: ("ids", "up_to"),
+}
+"""Of these fields there must be one."""
 
 
 class NoQuery(Strict):

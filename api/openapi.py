@@ -8,19 +8,30 @@ import msgspec
 
 from api.access import Caller
 from api.frames import MEANINGS, SUBPROTOCOL
-from api.models import NAME, NoQuery, ProblemDetails
+from api.models import EXACTLY_ONE, NAME, NoQuery, ProblemDetails
 from api.problems import PROBLEMS, Code
 from api.resource import Operation
 
 REF: Final = "#/components/schemas/{name}"
-_EVERYWHERE: Final[tuple[Code, ...]] = ("internal_error", "invalid_request", "malformed", "host_unknown")
+_EVERYWHERE: Final[tuple[Code, ...]] = (
+    "internal_error",
+    "invalid_request",
+    "malformed",
+    "host_unknown",
+    "request_timeout",
+    "url_too_long",
+    "headers_too_large",
+)
 _SECURED: Final[tuple[Code, ...]] = ("token_missing", "token_invalid", "token_expired", "token_revoked")
 _SECURITY: Final[Mapping[Caller, Any]] = {"anyone": [], "account": [{"bearer": []}], "socket": [{"bearer": []}, {}]}
 _COUNTED: Final[tuple[Code, ...]] = ("rate_limited",)
 _HEADERS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503": ("Retry-After",)}
+_TEXT: Final = {"type": "string"}
 _ID: Final = {"type": "string", "format": "uuid"}
 _IN_PATHS: Final = {"name": {"type": "string", "pattern": NAME}}
 """Parameters of paths that are no ids."""
+_IN_HEADERS: Final = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255}}
+"""Headers of which more is known than that they are text."""
 _WITHOUT_CONTENT: Final = (101, 204)
 _FRAMES: Final = ("ClientFrame", "ServerFrame")
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
@@ -31,6 +42,8 @@ def document(operations: Sequence[Operation], version: str, public_url: str | No
     types = [ProblemDetails, *(kind for row in operations for kind in _types(row))]
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(types, schemas, strict=True))
+    for kind, fields in EXACTLY_ONE.items():
+        components[kind.__name__]["oneOf"] = [{"required": [field]} for field in fields]
     paths: dict[str, dict[str, Any]] = {}
     for row in operations:
         components.update((name, schema_of[kind]) for name, kind in zip(_FRAMES, row.frames or (), strict=False))
@@ -96,7 +109,7 @@ def _responses(row: Operation, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
         refusal["content"].update(content)
     for key, described in said.items():
         named = [*_HEADERS.get(key, ()), "X-Request-Id", *(row.gives if key < "300" else ())]
-        described["headers"] = {name: {"schema": {"type": "string"}} for name in named}
+        described["headers"] = {name: {"schema": _TEXT} for name in named}
     return said
 
 
@@ -131,7 +144,7 @@ def _query_parameters(row: Operation, components: Mapping[str, Any]) -> list[dic
 
 def _header_parameters(row: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": meaning}
+        {"name": name, "in": "header", "required": False, "schema": _IN_HEADERS.get(name, _TEXT), "description": meaning}
         for name, meaning in row.headers
     ]
 
