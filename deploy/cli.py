@@ -12,7 +12,20 @@ from rich.table import Table
 from typer import _click as click  # typer carries its own copy of click; its errors have no public name
 from typer.core import TyperGroup
 
-from deploy.commands import accounts, demo, evidence, grants, keys, listen, operate, person, proof, rebuild, service
+from deploy.commands import (
+    accounts,
+    demo,
+    evidence,
+    grants,
+    keys,
+    listen,
+    operate,
+    person,
+    proof,
+    quarantine,
+    rebuild,
+    service,
+)
 from deploy.commands.screen import errors, out
 from deploy.errors import DeployError
 from deploy.settings import TABLE
@@ -46,7 +59,20 @@ def _root() -> None:
     """
 
 
-for module in (service, operate, grants, rebuild, evidence, accounts, keys, person, listen, demo, proof):
+for module in (
+    service,
+    operate,
+    grants,
+    rebuild,
+    evidence,
+    accounts,
+    keys,
+    quarantine,
+    person,
+    listen,
+    demo,
+    proof,
+):
     module.register(app)
 
 

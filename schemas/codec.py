@@ -33,12 +33,12 @@ from schemas.gateways import GatewayLease
 from schemas.partitions import recipient_key
 from schemas.presence import PresenceRow
 from schemas.push import Push
-from schemas.quarantined import Quarantined
+from schemas.quarantined import Quarantined, Replayed
 from schemas.receipt import Receipt
 from schemas.shapes import Shape
 from schemas.writing import Write, writer_for
 
-Record = Fact | Push | GatewayLease | Receipt | Quarantined | PresenceRow
+Record = Fact | Push | GatewayLease | Receipt | Quarantined | Replayed | PresenceRow
 Headers = list[tuple[str, bytes]]
 
 MARKER = b"\xc3\x01"
@@ -61,6 +61,7 @@ SCHEMA_OF: dict[type[Any], str] = {
     GatewayLease: "gateway_lease.v1",
     Receipt: "receipt.v1",
     Quarantined: "quarantined.v1",
+    Replayed: "replayed.v1",
     PresenceRow: "presence_row.v1",
 }
 """The schema that each kind of record is written with; the name is its file below `avro/`."""
@@ -136,7 +137,7 @@ def key_of(record: Record) -> bytes:
             return record.gateway.encode()
         case Receipt():
             return recipient_key(record.sender)
-        case Quarantined():
+        case Quarantined() | Replayed():
             return f"{record.topic}/{record.partition}".encode()
         case PresenceRow():
             return str(record.device_id).encode()

@@ -1,4 +1,4 @@
-"""A record that could not be understood, set aside with all it had, so that what comes after it can flow."""
+"""A record that could not be understood, set aside with all it had, so that what comes after it can flow; and its return."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -27,3 +27,17 @@ class Quarantined:
     value: bytes | None
     headers: tuple[Header, ...]
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The record that had been set aside at `topic`, `partition`, `offset` was appended again, once it was understood, and
+    now stands at `now_partition`, `now_offset` of the same topic. `producer` is the operator's command."""
+
+    event_id: UUID
+    producer: str
+    topic: str
+    partition: int
+    offset: int
+    now_partition: int
+    now_offset: int

@@ -8,7 +8,7 @@ from schemas.codec import SCHEMA_OF
 from schemas.gateways import GatewayLease
 from schemas.presence import PresenceRow
 from schemas.push import Push
-from schemas.quarantined import Quarantined
+from schemas.quarantined import Quarantined, Replayed
 from schemas.receipt import Receipt
 
 
@@ -64,7 +64,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         name=LIFECYCLE,
         key="recipient's user id",
         kept=Kept.FOR_EVER,
-        written_by=(Role.API, Role.GATEWAY, Role.PROCESSOR),
+        written_by=(Role.API, Role.GATEWAY, Role.PROCESSOR, Role.OPERATOR),
         read_by=(Role.PROCESSOR, Role.PROJECTOR, Role.NOTARY, Role.AUDIT),
         why="the truth: every fact about a recipient, in one order",
     ),
@@ -89,7 +89,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         name=RECEIPTS,
         key="sender's user id",
         kept=Kept.FOR_EVER,
-        written_by=(Role.PROCESSOR,),
+        written_by=(Role.PROCESSOR, Role.OPERATOR),
         read_by=(Role.PROJECTOR, Role.GATEWAY, Role.NOTARY),
         why="what became of a sender's messages, in one order a sender",
     ),
@@ -97,7 +97,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         name=QUARANTINE,
         key="source topic and partition",
         kept=Kept.FOR_EVER,
-        written_by=(Role.PROCESSOR, Role.PROJECTOR),
+        written_by=(Role.PROCESSOR, Role.PROJECTOR, Role.OPERATOR),
         read_by=(Role.OPERATOR,),
         why="records that could not be understood, so that what follows them flows on",
         partitioned=False,
@@ -117,6 +117,7 @@ _OTHERS: Final[dict[type[Any], str]] = {
     GatewayLease: GATEWAYS,
     Receipt: RECEIPTS,
     Quarantined: QUARANTINE,
+    Replayed: QUARANTINE,
     PresenceRow: CHANGELOG,
 }
 

@@ -29,7 +29,7 @@ from schemas.events import (
 from schemas.gateways import GatewayLease
 from schemas.presence import PresenceRow
 from schemas.push import Push, PushedMessage, PushKind
-from schemas.quarantined import Header, Quarantined
+from schemas.quarantined import Header, Quarantined, Replayed
 from schemas.receipt import Outcome, Receipt
 from schemas.topics import LIFECYCLE
 
@@ -194,6 +194,18 @@ def quarantined() -> Quarantined:
     )
 
 
+def replayed() -> Replayed:
+    return Replayed(
+        event_id=an_id("ev", 9250),
+        producer="test/1",
+        topic=LIFECYCLE,
+        partition=3,
+        offset=17,
+        now_partition=3,
+        now_offset=21,
+    )
+
+
 def presence_row(**changes: Any) -> PresenceRow:
     row = PresenceRow(
         event_id=an_id("ev", 6500),
@@ -253,5 +265,6 @@ ONE_OF_EACH = (
     lease(),
     receipt(),
     quarantined(),
+    replayed(),
     presence_row(),
 )

@@ -25,7 +25,7 @@ from schemas.events import Fact
 from schemas.gateways import GatewayLease
 from schemas.presence import PresenceRow
 from schemas.push import Push
-from schemas.quarantined import Quarantined
+from schemas.quarantined import Quarantined, Replayed
 from schemas.receipt import Receipt
 from schemas.writing import writer_for
 from tests.builders import ONE_OF_EACH, an_id, delivered, entry, pending, stored
@@ -78,7 +78,7 @@ def test_a_type_that_nothing_writes_yet_is_refused_at_the_start() -> None:
 
 
 def test_every_kind_of_record_has_a_schema_and_an_example() -> None:
-    kinds = {*get_args(Fact), Push, GatewayLease, Receipt, Quarantined, PresenceRow}
+    kinds = {*get_args(Fact), Push, GatewayLease, Receipt, Quarantined, Replayed, PresenceRow}
     assert set(SCHEMA_OF) == kinds == {type(record) for record in ONE_OF_EACH}
     assert set(SCHEMA_OF.values()) <= set(VERSIONS)
     assert {name.removesuffix(".json") for name in (p.name for p in (AVRO / "examples").iterdir())} == set(VERSIONS)
