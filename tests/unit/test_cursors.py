@@ -47,6 +47,20 @@ def test_anything_else_is_a_bad_cursor_and_nothing_worse(text: str) -> None:
         CURSORS.read(BOB, PHONE, text)
 
 
+@given(st.integers(0, 36), st.integers(0, 4), st.text(max_size=4))
+def test_a_cursor_that_was_changed_is_a_bad_one(at: int, left_out: int, put_in: str) -> None:
+    for whose, cursor in (
+        (lambda text: CURSORS.read(BOB, PHONE, text), CURSORS.write(BOB, PHONE, 7)),
+        (lambda text: RECEIPT_CURSORS.read(BOB, text), RECEIPT_CURSORS.write(BOB, 7)),
+    ):
+        changed = cursor[:at] + put_in + cursor[at + left_out :]
+        if changed == cursor:
+            assert whose(changed) == 7
+        else:
+            with pytest.raises(Problem, match="bad_cursor"):
+                whose(changed)
+
+
 def test_a_new_key_signs_and_the_old_cursors_stay_good() -> None:
     old = Cursors([OLD]).write(BOB, PHONE, 7)
     both = Cursors([NEW, OLD])

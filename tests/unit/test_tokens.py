@@ -1,6 +1,7 @@
 """Access tokens and the secrets they are made with."""
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.problems import Problem
 from api.secrets import Secrets, SecretsError, make_key, make_token_key
@@ -19,6 +22,12 @@ from tests.builders import BOB, PHONE
 
 NOW = 1_790_000_000
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+CLAIMS = {
+    **{"iss": "restante", "aud": "restante", "sub": str(BOB), "device": str(PHONE), "gen": 7},
+    **{"iat": NOW, "exp": NOW + 900},
+}
+HEADERS = {"typ": "at+jwt", "kid": key_id(KEY.public_key())}
 
 
 class Clock:
@@ -36,10 +45,8 @@ def tokens(
 
 def forged(key: Any = KEY, algorithm: str = "EdDSA", header: dict[str, Any] | None = None, **claims: Any) -> str:
     """A token as `tokens()` would make it, but for what is given; None leaves a claim out."""
-    said = {"iss": "restante", "aud": "restante", "sub": str(BOB), "device": str(PHONE), "gen": 7}
-    said |= {"iat": NOW, "exp": NOW + 900}
-    said = {name: value for name, value in (said | claims).items() if value is not None}
-    headers = {"typ": "at+jwt", "kid": key_id(KEY.public_key())} | (header or {})
+    said = {name: value for name, value in (CLAIMS | claims).items() if value is not None}
+    headers = HEADERS | (header or {})
     return jwt.encode(said, key, algorithm, headers={name: value for name, value in headers.items() if value is not None})
 
 
@@ -110,6 +117,37 @@ def test_a_token_that_was_ended_is_revoked_also_when_it_was_verified_before() ->
 def test_every_other_token_is_invalid(token: str) -> None:
     with pytest.raises(Problem, match="token_invalid"):
         tokens().verify(token)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["iss", "aud", "sub", "device", "gen", "iat", "exp", "nbf", "kid", "typ", "alg", "crit", "b64"])
+
+
+@given(st.dictionaries(NAMES, JSON, min_size=1))
+def test_whatever_is_signed_it_is_a_token_or_it_is_refused(claims: dict[str, Any]) -> None:
+    signed = jwt.PyJWS().encode(json.dumps({**CLAIMS, **claims}).encode(), KEY, "EdDSA", headers=HEADERS)
+    with contextlib.suppress(Problem):
+        assert tokens().verify(signed).expires_at > NOW
+
+
+@given(JSON, st.dictionaries(NAMES, JSON), st.binary(max_size=70))
+def test_whatever_is_sent_as_a_token_is_refused(claims: Any, header: dict[str, Any], signature: bytes) -> None:
+    parts = (json.dumps({**HEADERS, "alg": "EdDSA", **header}).encode(), json.dumps(claims).encode(), signature)
+    with pytest.raises(Problem, match="token_invalid"):
+        tokens().verify(".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts))
+
+
+@given(st.integers(0, 400), st.integers(0, 4), st.text(max_size=4))
+def test_a_token_that_was_changed_is_refused(at: int, left_out: int, put_in: str) -> None:
+    token = tokens().issue(BOB, PHONE, 7)
+    changed = token[:at] + put_in + token[at + left_out :]
+    if changed != token:
+        with pytest.raises(Problem, match="token_invalid"):
+            tokens().verify(changed)
 
 
 def test_key_rotation_breaks_no_token() -> None:
