@@ -12,7 +12,7 @@ projector that waited for its offset rows finds at the end of its transaction th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -60,7 +60,7 @@ async def rebuild(
     `RebuildRefused`, `DatabaseUnavailable`, `ForeignLogError`, and what the log raises; call it again after any of them."""
     async with control(url) as line:
         live, place, resumed = await _begin(line)
-        await _check(line, live, await log.ends())
+        check(await _live_offsets(line, live), await log.ends())
         async with Refold(url, place, log, most=most, told=told) as refold:
             await refold.to(await log.ends())
             await _tidy(line, place)
@@ -79,7 +79,7 @@ async def drop_other(url: str) -> str | None:
     """Drop the place that is not live: the one from before the last swap, or what a rebuild has filled so far. Its name, or
     None where there is none. Raises `RebuildRefused`, `DatabaseUnavailable`."""
     async with control(url) as line, line.transaction():
-        connection = _connection(line)
+        connection = connection_of(line)
         await connection.tuples(QUERIES["in_turn"], key=LOCK)
         _, place, _, exists = await _pointer(connection)
         await connection.run(QUERIES["building"], building=False)
@@ -91,7 +91,7 @@ async def drop_other(url: str) -> str | None:
 async def _begin(line: Line) -> tuple[str, str, bool]:
     """The live place, the one to fill, and whether it was begun before. Makes it, or brings it to the form of today."""
     async with line.transaction():
-        connection = _connection(line)
+        connection = connection_of(line)
         await connection.tuples(QUERIES["in_turn"], key=LOCK)
         live, place, building, exists = await _pointer(connection)
         if exists and not building:
@@ -104,30 +104,33 @@ async def _begin(line: Line) -> tuple[str, str, bool]:
     return live, place, exists
 
 
-async def _check(line: Line, live: str, ends: dict[Partition, int]) -> None:
-    """Refuse a log that is shorter than what was folded: the new place would never get that far."""
+def check(offsets: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
+    """Refuse a log that is shorter than what was folded of it. Raises `ForeignLogError`."""
+    for (topic, partition), end in offsets.items():
+        if end > ends.get((topic, partition), 0):
+            raise ForeignLogError(
+                f"partition {partition} of {topic} was folded up to offset {end}, but the log ends at"
+                f" {ends.get((topic, partition), 0)}: another log, or one that lost records"
+            )
+
+
+async def _live_offsets(line: Line, live: str) -> dict[Partition, int]:
     async with line.transaction():
-        connection = _connection(line)
-        await connection.tuples(QUERIES["look_into"], place=live)
-        for (topic, partition), end in (await _offsets(connection)).items():
-            if end > ends.get((topic, partition), 0):
-                raise ForeignLogError(
-                    f"partition {partition} of {topic} was folded up to offset {end}, but the log ends at"
-                    f" {ends.get((topic, partition), 0)}: another log, or one that lost records"
-                )
+        await connection_of(line).tuples(QUERIES["look_into"], place=live)
+        return await offsets_of(line)
 
 
 async def _swapped(line: Line, refold: Refold, live: str) -> bool:
     """Change the pointer, if the new place can reach the live one while the projectors wait. False: not now."""
     try:
         async with line.transaction() as transaction:
-            connection = _connection(line)
+            connection = connection_of(line)
             await connection.tuples(QUERIES["patience"], patience=PATIENCE)
             await connection.tuples(QUERIES["in_turn"], key=LOCK)
             await make_place(line, refold.place)  # somebody may have migrated since we began
             await connection.tuples(QUERIES["look_into"], place=live)
             await connection.run(QUERIES["hold"])
-            there = await _offsets(connection)
+            there = await offsets_of(line)
             if _lacking(there, refold.stands) > NEAR:
                 raise psycopg.Rollback(transaction)
             try:
@@ -151,7 +154,7 @@ async def _swapped(line: Line, refold: Refold, live: str) -> bool:
 
 async def _tidy(line: Line, place: str) -> None:
     """What a table that was filled in one go lacks: statistics, and pages that are known to be visible to all."""
-    connection = _connection(line)
+    connection = connection_of(line)
     for table, _ in await connection.tuples(QUERIES["tables"], place=place):
         await connection.run(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(place, table)).as_bytes(line))
 
@@ -160,8 +163,9 @@ def _lacking(there: dict[Partition, int], here: dict[Partition, int]) -> int:
     return sum(max(0, end - here.get(at, 0)) for at, end in there.items())
 
 
-async def _offsets(connection: Connection) -> dict[Partition, int]:
-    return {(topic, partition): end for topic, partition, end in await connection.tuples(QUERIES["offsets"])}
+async def offsets_of(line: Line) -> dict[Partition, int]:
+    """How far each partition has been folded, where this connection looks."""
+    return {(topic, partition): end for topic, partition, end in await connection_of(line).tuples(QUERIES["offsets"])}
 
 
 async def _pointer(connection: Connection) -> tuple[str, str, bool, bool]:
@@ -177,7 +181,7 @@ async def control(url: str) -> AsyncIterator[Line]:
     with translated():
         async with await Line.connect(url, **connect_options()) as line:
             await configure(line)
-            ((alone,),) = await _connection(line).tuples(QUERIES["alone"], key=ALONE)
+            ((alone,),) = await connection_of(line).tuples(QUERIES["alone"], key=ALONE)
             if not alone:
                 raise RebuildRefused(
                     "another `restante rebuild` or `restante audit --against-projection` runs on this database"
@@ -185,5 +189,6 @@ async def control(url: str) -> AsyncIterator[Line]:
             yield line
 
 
-def _connection(line: Line) -> Connection:
+def connection_of(line: Line) -> Connection:
+    """A connection that looks where its search_path says, whichever place is live, and has time."""
     return Connection(line, Fixed(), seconds=STATEMENT_SECONDS)

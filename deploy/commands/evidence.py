@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.commands.comparison import hold_against_projection
 from deploy.commands.operate import reached
 from deploy.commands.screen import Progress, say, show_json, show_table
 from deploy.commands.service import Json
+from deploy.errors import Misconfigured
 from schemas.partitions import partition_for, recipient_key
 
 Since = Annotated[str | None, typer.Option(help="From this time on, such as 2026-11-23T18:00:00Z.", metavar="TIME")]
@@ -25,11 +27,18 @@ def audit(
     partition: Partition = None,
     user: User = None,
     stuck_after: Annotated[int, typer.Option(help="Seconds that a message may wait to be decided or acknowledged.")] = 600,
+    against_projection: Annotated[
+        bool, typer.Option("--against-projection", help="Fold the whole log and hold the tables against it, row by row.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Judge every record of the log by the ones before it, and count the messages. Exit 1 where something is wrong."""
     from deploy.evidence import auditing, reading
 
+    if against_projection:
+        if since or until or partition or user:
+            raise Misconfigured("--against-projection compares everything at one moment: leave the other options out")
+        raise typer.Exit(hold_against_projection(as_json))
     settings = reached()
     since_ms, until_ms = (None if given is None else reading.moment_ms(given) for given in (since, until))
     now_ms = auditing.now_ms() if until_ms is None else until_ms

@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from deploy.commands.operate import reached
-from deploy.commands.screen import errors, say, show_json
+from deploy.commands.screen import Progress, say, show_json
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured
 from deploy.settings import Settings
-
-if TYPE_CHECKING:
-    from projections.refold import Tally
 
 DropOld = Annotated[
     bool,
     typer.Option("--drop-old", help="Drop the schema from before the last rebuild, or what an unfinished one has made."),
 ]
-EVERY_SECONDS = 2.0
-
-
-class Progress:
-    """Lines on standard error, one every two seconds: how far, and how fast since the beginning."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self._said = self.began
-
-    def __call__(self, tally: Tally) -> None:
-        """More has been folded."""
-        now = time.monotonic()
-        if now - self._said < EVERY_SECONDS:
-            return
-        self._said = now
-        errors.print(f"{tally.records:,} of {tally.due:,} records, {tally.records / (now - self.began):,.0f}/s")
-
-    @property
-    def seconds(self) -> float:
-        """Since the beginning."""
-        return time.monotonic() - self.began
 
 
 def both_reached() -> Settings:
@@ -72,9 +47,10 @@ def rebuild(drop_old: DropOld = False, as_json: Json = False) -> None:
         else:
             say(f"dropped the schema {dropped}" if dropped else "there is no schema but the live one")
         return
-    progress = Progress()
-    done = run_rebuild(settings, progress)
-    records, seconds = done.tally.records, progress.seconds
+    began = time.monotonic()
+    with Progress("records") as progress:
+        done = run_rebuild(settings, lambda tally: progress(tally.records, tally.due))
+    records, seconds = done.tally.records, time.monotonic() - began
     if as_json:
         show_json(
             {

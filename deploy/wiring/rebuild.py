@@ -1,4 +1,4 @@
-"""What a rebuild is made of: the log, read by offset, and the database."""
+"""What a rebuild and a comparison are made of: the log, read by offset, and the database."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from deploy.foundation import connection
 from deploy.settings import Settings
 from producers.log import ProducersError
 from producers.recorded import LogReader
+from projections.compare import Compared, Difference, compare
 from projections.errors import ForeignLogError, ProjectionsError
 from projections.rebuild import RebuildRefused, Rebuilt, drop_other, rebuild
 from projections.refold import Log, Tally
@@ -40,6 +41,18 @@ def run_drop_other(settings: Settings) -> str | None:
     return run(drop_other(settings.database_url))
 
 
+def run_compare(settings: Settings, found: Callable[[Difference], None], told: Callable[[Tally], None]) -> Compared:
+    """The live projection held against the log; each difference to `found`."""
+    assert settings.database_url
+    url = settings.database_url
+
+    async def work() -> Compared:
+        async with log_of(settings) as log:
+            return await compare(url, log, found, told)
+
+    return run(work())
+
+
 @asynccontextmanager
 async def log_of(settings: Settings) -> AsyncIterator[Log]:
     """Both topics that the projection is a fold of."""
@@ -56,4 +69,4 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         except (RebuildRefused, ForeignLogError) as error:
             raise Refused(str(error)) from error
         except (ProducersError, ProjectionsError) as error:
-            raise DeployError(f"{error}. What is done is kept: run this again, it goes on from there") from error
+            raise DeployError(str(error)) from error
