@@ -1,7 +1,8 @@
 """Erasing accounts: committed with the accounts, then in the log, then told to the senders (docs/decisions/0010).
 
 What a crash or an absent log leaves after the commit is finished by the look that every API process takes. The same look
-tells the senders of messages that reached the log after the erasure.
+tells the senders of messages that reached the log after the erasure, and the first one of a process erases again whom a
+restored backup of the accounts has brought back.
 """
 
 import logging
@@ -45,6 +46,7 @@ class Erasures:
         self._freshness = freshness
         self._revocations = revocations
         self._producer = producer
+        self._compared = False
 
     async def erase(self, call: Call) -> Answer:
         """DELETE /accounts/me. Once it is committed nothing can refuse it any more: whoever asked has no token left to ask
@@ -68,11 +70,23 @@ class Erasures:
 
     async def sweep(self) -> None:
         """Finish what is left over of any account. Raises what is in `api.sweep.AWAY`."""
+        if not self._compared:
+            await self._erase_again()
         for user in await self._accounts.unfinished_erasures(older_than=OLD_SECONDS):
             await self._record(user)
             await self._tell(user)
         for user in await self._reads.untold_accounts():
             await self._tell(user)
+
+    async def _erase_again(self) -> None:
+        """Erase accounts that the log has as erased and the database has not: it was restored from a backup."""
+        await self._freshness.of_all()
+        while users := await self._reads.erased_and_back():
+            for user in users:
+                await self._accounts.erase(user)
+                await self._accounts.erasure_recorded(user)
+            log.warning("accounts that were erased had come back with a backup, and were erased again: %d", len(users))
+        self._compared = True
 
     async def _record(self, user: UUID) -> None:
         """Have the erasure in the log. Raises `LogUnavailable`, `DatabaseUnavailable`."""

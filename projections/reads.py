@@ -244,6 +244,10 @@ class Reads:
         found = await self._rows(user, [message_id], floors)
         return trail(found[0]) if found else None
 
+    async def erased_and_back(self) -> list[UUID]:
+        """Some accounts that the log has as erased, and that are there all the same."""
+        return [row[0] for row in await self._database.tuples(QUERIES["erased_and_back"])]
+
     async def untold_accounts(self) -> list[UUID]:
         """Some erased accounts to which somebody wrote who has yet to be told."""
         return [row[0] for row in await self._database.tuples(QUERIES["untold_accounts"])]

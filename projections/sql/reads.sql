@@ -190,6 +190,11 @@ SELECT coalesce((SELECT next_offset FROM offsets WHERE topic = %(topic)s AND par
        array_agg(size::bigint) FILTER (WHERE held > %(small)s OR size > %(small_size)s) AS sizes
 FROM counted WHERE reached(%(topic)s, %(partitions)s, %(ends)s);
 
+-- name: erased_and_back
+-- Some accounts that are erased in the log and not among the accounts.
+SELECT erased.account FROM erased JOIN accounts.accounts ON accounts.user_id = erased.account
+WHERE live() AND accounts.erased_at IS NULL LIMIT 100;
+
 -- name: untold_accounts
 -- Some erased accounts whose messages have not all been named to their senders. Goes from one account to the next in the index.
 WITH RECURSIVE found (account) AS (

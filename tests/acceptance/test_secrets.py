@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.acceptance.people import Device, person
+from tests.acceptance.people import Device, person, phone_of
 from tests.acceptance.service import Service
 from tests.acceptance.wire import exchange, head
 
@@ -47,9 +47,27 @@ def secrets(service: Service) -> Planted:
     exchange(service, head(phone, "Content-Length: 5000") + broken.encode(), hang_up=True)
     laptop = fred.device("laptop")
     assert [message["body"] for message in phone.drain() if "body" in message] == [body]
+    erased = _erased(service, phone)
     tokens = tuple(text.encode() for device in (phone, laptop) for text in (device.token, device.refresh_token))
-    words = (body.encode(), broken.encode(), base.encode(), base64.b64encode(base.encode()))
+    words = (*erased, body.encode(), broken.encode(), base.encode(), base64.b64encode(base.encode()))
     return Planted(words, (wrong.encode(), fred.password.encode()), tokens, fred.name.encode())
+
+
+def _erased(service: Service, sender: Device) -> tuple[bytes, ...]:
+    """What somebody got who is gone by now: read, acknowledged, and neither."""
+    gina = phone_of(service, "gina")
+    words = tuple(f"marker-{uuid.uuid4().hex}" for _ in range(3))
+    read, acked, _ = (sender.send(gina, word) for word in words)
+    gina.read([read])
+    gina.ack([acked])
+    assert [message["body"] for message in gina.mailbox()] == [words[2]]
+    assert gina.call("DELETE", "/accounts/me").status_code == 204
+    with psycopg.connect(service.facts["database_url"]) as connection:
+        keys = connection.execute(
+            "SELECT password_hash, wrapped_key FROM accounts.accounts WHERE user_id = %s", (gina.person.user_id,)
+        ).fetchall()
+    assert keys == [("", None)]
+    return tuple(word.encode() for word in words)
 
 
 def holding(paths: list[Path], *words: bytes) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID
 
 import httpx2
@@ -15,6 +16,7 @@ from argon2.profiles import CHEAPEST
 
 from api.accounts import add_token, use_token
 from producers.memory import MemoryLog
+from projections.apply import apply
 from schemas.events import AccountErased, MessagesErased
 from schemas.metrics import REGISTRY
 from tests.builders import delivered, entry
@@ -22,6 +24,7 @@ from tests.contract.test_http_devices import Held, code, delete, facts, refresh,
 from tests.contract.test_http_receipts import receipts, told
 from tests.edge import PARTITIONS, PASSWORD, Edge, Person, running
 from tests.eventually import eventually
+from tests.integration.tables import empty, everything
 from tests.memory_processor import MemoryProcessor
 
 pytestmark = pytest.mark.anyio
@@ -149,6 +152,7 @@ async def test_other_processes_forget_the_account(
         assert await directory.keys_of(UUID(bob.tokens["user_id"])) is None
 
 
+BACK = b"SELECT count(*) FROM accounts.accounts WHERE wrapped_key IS NOT NULL AND name = 'bob'"
 UNFINISHED = b"SELECT count(*) FROM accounts.accounts WHERE erased_at < now() AND erasure_recorded_at IS NULL"
 
 
@@ -272,6 +276,45 @@ async def test_an_acknowledgement_that_comes_after_the_erasure_is_told_to_nobody
     await edge.log.append(delivered(late, recipient=UUID(bob.tokens["user_id"])))
     assert told(await receipts(alice)) == [(message, "Erased")]
     assert await status(alice, message) == "Erased"
+
+
+async def test_the_log_gives_the_same_projection_without_the_key(edge: Edge, alice: Person, bob: Person) -> None:
+    had, *_ = await sent(alice, bob, 4)
+    await bob.post("/messages/ack", {"ids": [had]})
+    await erase(bob)
+    await eventually(lambda: _none(edge, b"SELECT count(*) FROM untold"))
+    await edge.fold.stop()
+    before = await everything(edge.database)
+    assert (len(before["messages"]), len(before["erased"]), before.pop("receipts")) == (4, 1, ANY)
+    await empty(edge.database)
+    async with edge.database.transaction() as transaction:
+        for partition in range(edge.log.partitions):
+            await apply(transaction, edge.log.records(partition))
+    after = await everything(edge.database)
+    del after["receipts"]  # of another topic
+    assert after == before
+
+
+async def test_an_account_that_a_backup_brings_back_is_erased_again(
+    edge: Edge, alice: Person, bob: Person, another: Callable[[], Any]
+) -> None:
+    user = UUID(bob.tokens["user_id"])
+    backup = b"SELECT password_hash, wrapped_key FROM accounts.accounts WHERE user_id = %(user)s"
+    ((password_hash, key),) = await edge.database.tuples(backup, user=user)
+    await erase(bob)
+    await edge.database.run(
+        b"UPDATE accounts.accounts SET erased_at = NULL, erasure_recorded_at = NULL, password_hash = %(hash)s,"
+        b" wrapped_key = %(key)s WHERE user_id = %(user)s",
+        hash=password_hash,
+        key=key,
+        user=user,
+    )
+    count = len(facts(edge, AccountErased))
+    async with another():
+        await eventually(lambda: _none(edge, BACK))
+        await eventually(lambda: _none(edge, UNFINISHED))
+    assert len(facts(edge, AccountErased)) == count, "the log knows already"
+    assert (await alice.get("/devices")).status_code == 200
 
 
 async def test_of_erasures_at_once_each_is_answered(edge: Edge, alice: Person, bob: Person) -> None:
