@@ -17,10 +17,10 @@ ERASED: Final = "erased"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What a login is checked against."""
+    """What a login is checked against. Without a hash nobody logs in: an outside provider keeps the account."""
 
     user_id: UUID
-    password_hash: str
+    password_hash: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,18 @@ class AccountRow:
     user_id: UUID
     name: str
     wrapped_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideRow:
+    """The account of a subject of an outside provider, and its device of a label if there is one (`registered`: the log has
+    it). Tokens that were issued up to `ended_until` (the provider's clock, seconds) are over for that label."""
+
+    user_id: UUID
+    erased: bool
+    device_id: UUID | None
+    registered: bool
+    ended_until: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +92,21 @@ class Accounts:
             _SQL["create_account"], user_id=user_id, name=name, password_hash=password_hash, wrapped_key=wrapped_key
         )
         return bool(rows)
+
+    async def create_outside(self, *, user_id: UUID, name: str, subject: bytes, wrapped_key: bytes) -> None:
+        """Commit a new account with its key for a subject of an outside provider, unless the name or the subject has one."""
+        await self._database.run(
+            _SQL["create_outside"], user_id=user_id, name=name, subject=subject, wrapped_key=wrapped_key
+        )
+
+    async def outside(self, subject: bytes, label: str | None) -> OutsideRow | None:
+        """The account of a subject of an outside provider, erased or not, with its device of this label."""
+        return await self._database.one(OutsideRow, _SQL["outside"], subject=subject, label=label)
+
+    async def token_shown(self, device_id: UUID, issued_at: int) -> int | None:
+        """A device came with an outside token. Gives the generation that its tokens have; None where this one is over."""
+        rows = await self._database.tuples(_SQL["token_shown"], device_id=device_id, issued_at=issued_at)
+        return rows[0][0] if rows else None
 
     async def taken(self, name: str) -> bool:
         """Whether a name was ever given."""

@@ -30,13 +30,17 @@ from api.lag import LagWatch
 from api.limits import Limits
 from api.logins import Logins
 from api.mailbox import Mailbox
+from api.me import MyAccount
 from api.messages import Messages
+from api.outside import Elsewhere, OutsideTokens
 from api.page import page
 from api.passwords import Passwords
 from api.presence import PresenceCalls
 from api.processed import Committed, Processed
+from api.provider import Outside, Provider
 from api.quota import Quota
 from api.receipts import Receipts
+from api.registrations import Registrations
 from api.removals import Removals
 from api.resource import Edge, Operation, Resource
 from api.revocations import Revocations
@@ -62,8 +66,9 @@ from schemas.partitions import partition_of_key
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the edge is built from, opened and closed by whoever made it. Times to live in seconds; `producer` names role and
-    process in the facts that are written; `signup` says whether POST /accounts is open, `mailbox_quota` how many
-    messages that no device has acknowledged an account may hold, `mailbox_bytes` how many bytes of them;
+    process in the facts that are written; `signup` says whether anybody gets an account, `outside` who keeps the accounts
+    instead of us, `mailbox_quota` how many messages that no device has acknowledged an account may hold, `mailbox_bytes` how
+    many bytes of them;
     `public_url` is where users find the service, if it is not where it listens; `docs` says whether it describes itself;
     `web` has the public port's rules for browsers and proxies; `clock` gives seconds since the epoch.
     `gateway` names this process among the gateways, anew at each start; `pushes` gives a tail, not opened, of a partition of
@@ -83,6 +88,7 @@ class Parts:
     access_ttl: float = 900.0
     refresh_ttl: float = 365 * 86400.0
     signup: bool = True
+    outside: Outside | None = None
     limits: Limits = field(default_factory=Limits)
     mailbox_quota: int = 100_000
     mailbox_bytes: int = 1 << 30
@@ -110,13 +116,19 @@ class Service:
         self.parts = parts
         self.passwords = Passwords()
         self.revocations = Revocations(parts.database.url, ttl=parts.access_ttl, clock=parts.clock)
-        self.tokens = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock, self.revocations.revoked)
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
         accounts, master = Accounts(parts.database), MasterKey(*parts.secrets.master_keys)
         self.seen = LastSeen(accounts, parts.clock)
+        self.removals = Removals(accounts, parts.log, parts.producer)
+        registrations = Registrations(accounts, parts.log, parts.producer)
+        self.provider = Provider(parts.outside, parts.clock) if parts.outside else None
+        if self.provider is not None:
+            self._elsewhere(self.provider, accounts, master, registrations)
+        else:
+            self._here(accounts, master, registrations)
+        self.me = MyAccount(accounts)
         self.edge = Edge(self.tokens, parts.limits, self.seen, parts.web)
         self.admin_edge = Edge(self.tokens, parts.limits, self.seen, Web())
-        self.removals = Removals(accounts, parts.log, parts.producer)
         cursors, receipt_cursors = Cursors(parts.secrets.cursor_keys), ReceiptCursors(parts.secrets.cursor_keys)
         self._master, self._cursors = master, (cursors, receipt_cursors)
         presence = PresenceReads(parts.database)
@@ -129,18 +141,6 @@ class Service:
             freshness=freshness,
             revocations=self.revocations,
             producer=parts.producer,
-        )
-        self.logins = Logins(
-            sign_up=SignUp(accounts=accounts, passwords=self.passwords, master=master) if parts.signup else None,
-            accounts=accounts,
-            database=parts.database,
-            passwords=self.passwords,
-            tokens=self.tokens,
-            removals=self.removals,
-            log=parts.log,
-            producer=parts.producer,
-            refresh_ttl=parts.refresh_ttl,
-            clock=parts.clock,
         )
         self.devices = DeviceCalls(
             accounts=accounts,
@@ -226,9 +226,42 @@ class Service:
             phase=parts.phase, log=parts.log, reads=parts.reads, lag=self.lag, processor_lag=parts.processor_lag
         )
 
+    def _here(self, accounts: Accounts, master: MasterKey, registrations: Registrations) -> None:
+        """Accounts of our own, with passwords and tokens."""
+        parts = self.parts
+        own = AccessTokens(parts.secrets.token_keys, parts.access_ttl, parts.clock, self.revocations.revoked)
+        self.tokens: AccessTokens | OutsideTokens = own
+        self.logins: Logins | Elsewhere = Logins(
+            sign_up=SignUp(accounts=accounts, passwords=self.passwords, master=master) if parts.signup else None,
+            accounts=accounts,
+            database=parts.database,
+            passwords=self.passwords,
+            tokens=own,
+            removals=self.removals,
+            registrations=registrations,
+            refresh_ttl=parts.refresh_ttl,
+            clock=parts.clock,
+        )
+
+    def _elsewhere(self, provider: Provider, accounts: Accounts, master: MasterKey, registrations: Registrations) -> None:
+        """Accounts of people whom an outside provider knows."""
+        self.tokens = OutsideTokens(
+            provider=provider,
+            accounts=accounts,
+            master=master,
+            registrations=registrations,
+            revoked=self.revocations.revoked,
+            believed=self.parts.access_ttl,
+            open_to_all=self.parts.signup,
+            clock=self.parts.clock,
+        )
+        self.logins = Elsewhere(provider)
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.passwords)
+            if self.provider is not None:
+                await stack.enter_async_context(self.provider)
             await stack.enter_async_context(self.lag)
             await stack.enter_async_context(self.quota)
             await stack.enter_async_context(self.processed)
@@ -248,7 +281,8 @@ class Service:
     def use(self, secrets: Secrets) -> None:
         """Go by these keys from now on. What keys have made that are still among them stays good."""
         self._master.use(secrets.master_keys)
-        self.tokens.use(secrets.token_keys)
+        if isinstance(self.tokens, AccessTokens):
+            self.tokens.use(secrets.token_keys)
         for cursors in self._cursors:
             cursors.use(secrets.cursor_keys)
 
@@ -263,6 +297,7 @@ def create_app(service: Service) -> Starlette:
     operations = public_operations(
         logins=service.logins,
         erasures=service.erasures,
+        me=service.me,
         devices=service.devices,
         messages=service.messages,
         mailbox=service.mailbox,

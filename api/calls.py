@@ -74,6 +74,14 @@ class Call:
                 return bytes(value)
         return None
 
+    def device(self) -> str | None:
+        """The label of the device that the call says it comes from."""
+        given = self.header(b"restante-device")
+        try:
+            return None if given is None else given.decode()
+        except UnicodeDecodeError:
+            return ""
+
     def path(self, name: str) -> str:
         """A parameter of the path."""
         return str(self.scope["path_params"][name])

@@ -77,6 +77,7 @@ _BURST: Final = 32
 _ROUTE: Final = "/messages/stream"
 
 WRITE, READ_PAGES, MARK, ACKNOWLEDGE, CONFIRM, TELL = "write", "read pages", "mark", "acknowledge", "confirm", "tell"
+RENEW: Final = "renew"
 
 
 class Conversation:
@@ -85,8 +86,8 @@ class Conversation:
 
     __slots__ = (
         "_acks", "_answers", "_began", "_common", "_deadline", "_ended", "_errands", "_loop", "_markers", "_opened",
-        "_pages", "_ping_at", "_room", "_socket", "_strange", "_strange_since", "_telling", "finishing", "me", "opened_at",
-        "over", "session", "who",
+        "_pages", "_ping_at", "_renewals", "_room", "_socket", "_strange", "_strange_since", "_telling", "finishing", "me",
+        "opened_at", "over", "session", "who",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +109,7 @@ class Conversation:
         self._ended = ended
         self.session = Session(Window(common.options.window, common.options.window_bytes))
         self._errands = Errands(self.failed)
+        self._renewals: list[str] = []
         self._pages = Pages(common, self.me, self.session)
         self._markers = Markers(common, self.me, self.session)
         self._telling = Telling(common, who.user, receipts_from)
@@ -270,23 +272,22 @@ class Conversation:
             case Ping():
                 self._say(encode(Pong(n=frame.n)))
             case Authenticate():
-                self._renew(frame.token)
+                self._renewals.append(frame.token)
+                self._errands.start(RENEW, self._renew)
 
     def _acknowledge(self, frame: Ack | ReadFrame, kind: Kind) -> None:
         self.session.window.acknowledge(frame.ids, self._loop.time())
         self._acks.add(Request(frame.n, kind, frame.ids))
         self._errands.start(ACKNOWLEDGE, self._acks.work)
 
-    def _renew(self, token: str) -> None:
-        try:
-            who = self._common.tokens.verify(token)
-            if (who.user, who.device) != (self.who.user, self.who.device):
-                raise Problem("token_invalid", "A socket stays with its account and device. Connect anew for another.")
-        except Problem as problem:
-            self._refuse(problem, None)
-            return
-        self.who = who
-        self._say(encode(Authenticated(expires_at=rfc3339(who.expires_at * 1000))))
+    async def _renew(self) -> None:
+        while self._renewals:
+            try:
+                self.who = await self._common.tokens.renewed(self._renewals.pop(0), self.who)
+            except Problem as problem:
+                self._refuse(problem, None)
+            else:
+                self._say(encode(Authenticated(expires_at=rfc3339(self.who.expires_at * 1000))))
 
     def _refuse(self, problem: Problem, n: int | None) -> None:
         self._say(error_frame(problem, str(self.me.session), n))

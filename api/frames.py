@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.calls import faulty
-from api.models import Cursor, Ids, ProblemDocument, Receipt, Received, Time
+from api.models import Cursor, Ids, Label, ProblemDocument, Receipt, Received, Time
 from api.problems import Problem
 
 SUBPROTOCOL: Final = "restante.v1"
@@ -16,7 +16,7 @@ MAX_FRAME_BYTES: Final = 65_536
 """The largest frame of a client, all its fragments together."""
 
 Number = Annotated[int, Meta(ge=0, le=2**53 - 1, description="The client's number of this frame; the answer repeats it.")]
-Token = Annotated[str, Meta(min_length=1, max_length=4096, description="An access token.")]
+Token = Annotated[str, Meta(min_length=1, max_length=16_384, description="An access token.")]
 
 
 class CloseCode(IntEnum):
@@ -41,7 +41,7 @@ MEANINGS: Final = {
     CloseCode.TOO_LARGE: "a frame over 64 KiB",
     CloseCode.FAULT: "a fault here; connect again with jitter",
     CloseCode.RESTART: "this process stops; connect again with jitter",
-    CloseCode.NOT_A_FRAME: "not a frame, or a receipt cursor that is not this account's",
+    CloseCode.NOT_A_FRAME: "not a frame, a receipt cursor that is not this account's, or no device where one must be named",
     CloseCode.TOKEN: "the token has expired, is revoked or missing; refresh it, or log in",
     CloseCode.OVERDUE: "an acknowledgement or any sign of life is overdue; connect again with jitter",
     CloseCode.REPLACED: "the same device opened a newer session; do not connect again",
@@ -75,9 +75,11 @@ class FromClient(Struct, forbid_unknown_fields=True, tag_field="type"):
 
 
 class Authenticate(FromClient, tag="authenticate"):
-    """The first frame where no token came with the request; later it renews the token, for the same account and device."""
+    """The first frame where no token came with the request; later it renews the token, for the same account and device.
+    Where an outside provider keeps the accounts, the first frame names the device, as the header Restante-Device does."""
 
     token: Token
+    device: Label | None = None
 
 
 class Ack(FromClient, tag="ack"):

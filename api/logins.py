@@ -9,17 +9,17 @@ from uuid import UUID
 
 import msgspec
 
-from api.accounts import Accounts, Credentials, RefreshRow, add_token, end_family, shown_token, use_token
+from api.accounts import Accounts, RefreshRow, add_token, end_family, shown_token, use_token
 from api.calls import Answer, Call, answer
 from api.ids import new_id
 from api.models import Jwks, Login, NewAccount, Refresh, Tokens
-from api.outages import asking_accounts, log_away
+from api.outages import asking_accounts
 from api.passwords import Passwords, check_password
 from api.problems import Problem, invalid
-from api.removals import Removals, registration
+from api.registrations import Registrations
+from api.removals import Removals
 from api.signup import SignUp
 from api.tokens import AccessTokens
-from producers.log import EventLog, LogUnavailable
 from projections.database import Database
 
 GRACE_SECONDS: Final = 60
@@ -45,8 +45,7 @@ class Logins:
         passwords: Passwords,
         tokens: AccessTokens,
         removals: Removals,
-        log: EventLog,
-        producer: str,
+        registrations: Registrations,
         refresh_ttl: float,
         clock: Callable[[], float],
     ) -> None:
@@ -56,8 +55,7 @@ class Logins:
         self._passwords = passwords
         self._tokens = tokens
         self._removals = removals
-        self._log = log
-        self._producer = producer
+        self._registrations = registrations
         self._refresh_ttl = refresh_ttl
         self._clock = clock
 
@@ -76,14 +74,15 @@ class Logins:
         check_printable("device", asked.device)
         with asking_accounts():
             known = await self._accounts.credentials(asked.name)
-            matches = await self._passwords.matches(known.password_hash if known else None, asked.password)
-            if known is None or not matches:
+            kept = known.password_hash if known else None
+            matches = await self._passwords.matches(kept, asked.password)
+            if known is None or kept is None or not matches:
                 raise _nobody()
-            await self._keep_up_to_date(known, asked.password)
+            await self._keep_up_to_date(known.user_id, kept, asked.password)
             device_id = await self._accounts.device(known.user_id, asked.device, new_id())
             if device_id is None:
                 raise _nobody()
-            await self._register_devices(known.user_id)
+            await self._registrations.finish_of(known.user_id)
             await self._removals.finish_of(known.user_id)
             return answer(await self._first_tokens(known.user_id, device_id))
 
@@ -113,22 +112,12 @@ class Logins:
         """GET /.well-known/jwks.json."""
         return answer(Jwks(**self._tokens.published()), headers=(_KEYS_KEPT,))
 
-    async def _keep_up_to_date(self, known: Credentials, password: str) -> None:
+    async def _keep_up_to_date(self, user_id: UUID, kept: str, password: str) -> None:
         """The one moment at which a password can be hashed as today's parameters say: it is here, and it is right. Where too
         many others wait for a hash, the next login does it."""
-        if self._passwords.outdated(known.password_hash):
+        if self._passwords.outdated(kept):
             with suppress(Problem):
-                fresh = await self._passwords.hash(password)
-                await self._accounts.rehashed(known.user_id, known.password_hash, fresh)
-
-    async def _register_devices(self, user_id: UUID) -> None:
-        """Finish the registration of each device that lacks it: what was left half-way, any later login finishes."""
-        for device_id in await self._accounts.unregistered(user_id):
-            try:
-                await self._log.append(registration(user_id, device_id, self._producer))
-            except LogUnavailable as error:
-                raise log_away(error) from error
-            await self._accounts.registered(device_id)
+                await self._accounts.rehashed(user_id, kept, await self._passwords.hash(password))
 
     async def _first_tokens(self, user_id: UUID, device_id: UUID) -> Tokens:
         token, now = _new_refresh_token(), self._clock()

@@ -150,6 +150,14 @@ class Account(Struct):
     name: str
 
 
+class Me(Struct):
+    """The account and the device of an access token."""
+
+    user_id: UUID
+    name: str
+    device_id: UUID
+
+
 class Tokens(Struct):
     """What a login or a refresh gives."""
 

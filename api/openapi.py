@@ -32,6 +32,11 @@ _IN_PATHS: Final = {"name": {"type": "string", "pattern": NAME}}
 """Parameters of paths that are no ids."""
 _IN_HEADERS: Final = {"Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255}}
 """Headers of which more is known than that they are text."""
+_BEARER: Final = (
+    "An access token of POST /tokens. Where an outside OpenID provider keeps the accounts (POST /tokens says so: "
+    "accounts_elsewhere), one of its tokens, and with each call the header Restante-Device: a label of 1 to 64 printable "
+    "characters, in UTF-8. The same label is the same device."
+)
 _WITHOUT_CONTENT: Final = (101, 204)
 _FRAMES: Final = ("ClientFrame", "ServerFrame")
 _WITH_BODY: Final[tuple[Code, ...]] = ("body_too_large", "unsupported_media_type")
@@ -56,7 +61,9 @@ def document(operations: Sequence[Operation], version: str, public_url: str | No
             "paths": paths,
             "components": {
                 "schemas": {name: schema for name, schema in components.items() if not name.endswith("Query")},
-                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": _BEARER}
+                },
             },
         }
     )

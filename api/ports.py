@@ -11,7 +11,7 @@ from uuid import UUID
 
 from api.frames import ClientFrame, ReceiptFrame
 from api.keys import AccountKeys
-from api.tokens import Principal
+from api.tokens import DeviceLabel, Principal
 from projections.reads import Found, Page
 
 
@@ -87,10 +87,20 @@ class Keys(Protocol):
 
 
 class Tokens(Protocol):
-    """Verifies access tokens (`api.tokens.AccessTokens`)."""
+    """Renews the token of a socket (`api.tokens.AccessTokens`, `api.outside.OutsideTokens`)."""
 
-    def verify(self, token: str) -> Principal:
-        """Who this token stands for. Raises `Problem`."""
+    async def renewed(self, token: str, who: Principal) -> Principal:
+        """The same account and device with another token. Raises `Problem`."""
+
+
+class Recognition(Tokens, Protocol):
+    """And says who comes with one."""
+
+    async def recognise(self, token: str, device: DeviceLabel) -> Principal:
+        """Who this token stands for, on the device of this label where the token does not say. Raises `Problem`."""
+
+    def check(self, who: Principal) -> None:
+        """Raises `Problem` where the token was ended before its time."""
 
 
 class CursorWriter(Protocol):

@@ -17,9 +17,10 @@ from api.access import Access
 from api.calls import PRIVATE, Answer, Call, ClientGone
 from api.limits import Limits, address_of
 from api.models import NoQuery
+from api.ports import Recognition
 from api.problems import MEDIA_TYPE, Code, Problem
 from api.seen import LastSeen
-from api.tokens import AccessTokens, Principal
+from api.tokens import DeviceLabel, Principal
 from api.web import Web
 from schemas.metrics import HTTP_REQUESTS
 
@@ -62,7 +63,7 @@ class Edge:
     """What resources of a port share: its rules for the web, the check of tokens and of rates, who was seen, and the source
     of request ids."""
 
-    def __init__(self, tokens: AccessTokens, limits: Limits, seen: LastSeen, web: Web) -> None:
+    def __init__(self, tokens: Recognition, limits: Limits, seen: LastSeen, web: Web) -> None:
         self.web = web
         self._tokens = tokens
         self._seen = seen
@@ -74,12 +75,12 @@ class Edge:
         """An id that no other request has."""
         return next(self._ids)
 
-    def admit(self, call: Call, row: Operation) -> None:
+    async def admit(self, call: Call, row: Operation) -> None:
         """Let a call in: count it, and set its principal where the row wants one. Raises `Problem`. Messages that come with
         a good token are counted for the account alone, by their handler."""
         if row.rate == "messages":
             try:
-                self.authorise(call)
+                await self.authorise(call)
             except Problem:
                 self._limits.request_from(address_of(call.scope))
                 raise
@@ -87,23 +88,25 @@ class Edge:
         if row.rate is not None:
             self._limits.request_from(address_of(call.scope))
         if row.access.caller == "account":
-            self.authorise(call)
+            await self.authorise(call)
             self._limits.request(call.principal.user.int)
         if row.rate == "sign_ups" or row.rate == "logins":
             self._limits.attempt(row.rate, address_of(call.scope))
 
-    def authorise(self, call: Call) -> None:
+    async def authorise(self, call: Call) -> None:
         """Set the call's principal from its bearer token. Raises `Problem` with one of the token codes."""
         given = call.header(b"authorization")
         if given is None:
             raise Problem("token_missing", "Send the header Authorization: Bearer <access token>.")
         if given[:7].lower() != b"bearer ":
             raise Problem("token_invalid", "The Authorization header must be: Bearer <access token>.")
-        call.principal, call.check = self.recognise(given[7:].strip().decode("latin-1")), self._tokens.check
+        call.principal = await self.recognise(given[7:].strip().decode("latin-1"), call.device)
+        call.check = self._tokens.check
 
-    def recognise(self, token: str) -> Principal:
-        """Who comes with this access token. Raises `Problem` with one of the token codes."""
-        principal = self._tokens.verify(token)
+    async def recognise(self, token: str, device: DeviceLabel) -> Principal:
+        """Who comes with this access token, on the device of this label where tokens do not say. Raises `Problem` with one
+        of the token codes."""
+        principal = await self._tokens.recognise(token, device)
         self._seen.note(principal.device)
         return principal
 
@@ -154,7 +157,7 @@ class Resource:
             if row is None:
                 return self._unknown_method(scope)
             call = Call(scope, receive, request_id)
-            self._edge.admit(call, row)
+            await self._edge.admit(call, row)
             if row.query is NoQuery and scope["query_string"]:
                 call.query(NoQuery)
             return await row.handler(call)

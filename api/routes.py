@@ -10,7 +10,9 @@ from api.frames import ClientFrame, ServerFrame
 from api.health import HealthCalls
 from api.logins import Logins
 from api.mailbox import Mailbox
+from api.me import MyAccount
 from api.messages import Messages
+from api.outside import Elsewhere
 from api.presence import PresenceCalls
 from api.problems import Code
 from api.receipts import Receipts
@@ -57,7 +59,8 @@ def health_operations(health: HealthCalls) -> list[Operation]:
 
 def public_operations(
     *,
-    logins: Logins,
+    logins: Logins | Elsewhere,
+    me: MyAccount,
     erasures: Erasures,
     devices: DeviceCalls,
     messages: Messages,
@@ -236,7 +239,16 @@ def public_operations(
             access=Access("anyone", "an account of a name that was never given"),
             body=models.NewAccount,
             answers={201: models.Account},
-            problems=("signup_closed", "name_taken", "directory_unavailable", "overloaded"),
+            problems=("signup_closed", "accounts_elsewhere", "name_taken", "directory_unavailable", "overloaded"),
+        ),
+        Operation(
+            method="GET",
+            path="/accounts/me",
+            handler=me.shown,
+            summary="Whose token this is, and of which device",
+            access=Access("account", "the account's own name and ids"),
+            answers={200: models.Me},
+            problems=("directory_unavailable",),
         ),
         Operation(
             method="DELETE",
@@ -263,7 +275,7 @@ def public_operations(
             notes=("The same label is the same device until it is removed, with its mailbox as it was."),
             body=models.Login,
             answers={200: models.Tokens},
-            problems=("token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
+            problems=("accounts_elsewhere", "token_revoked", "directory_unavailable", "log_unavailable", "overloaded"),
         ),
         Operation(
             method="POST",
@@ -278,7 +290,7 @@ def public_operations(
             ),
             body=models.Refresh,
             answers={200: models.Tokens},
-            problems=("token_expired", "token_revoked", "token_reused", "directory_unavailable"),
+            problems=("accounts_elsewhere", "token_expired", "token_revoked", "token_reused", "directory_unavailable"),
         ),
         Operation(
             method="DELETE",

@@ -27,10 +27,11 @@ class Secrets:
     master_keys: tuple[bytes, ...] = field(repr=False)
 
     @classmethod
-    def read(cls, *, token_key: str, cursor_keys: str, master_key: str) -> "Secrets":
-        """From their texts: PEM (PKCS #8, several after each other), base64 with commas. Raises `SecretsError`."""
+    def read(cls, *, token_key: str | None, cursor_keys: str, master_key: str) -> "Secrets":
+        """From their texts: PEM (PKCS #8, several after each other), base64 with commas. Without a token key we
+        issue no tokens. Raises `SecretsError`."""
         return cls(
-            token_keys=read_token_keys(token_key),
+            token_keys=() if token_key is None else read_token_keys(token_key),
             cursor_keys=read_keys(cursor_keys, "cursor key"),
             master_keys=read_keys(master_key, "master key"),
         )

@@ -39,6 +39,8 @@ _CLOSE_CODES: Final[dict[Code, CloseCode]] = {
     "token_invalid": CloseCode.TOKEN,
     "token_expired": CloseCode.TOKEN,
     "token_revoked": CloseCode.TOKEN,
+    "signup_closed": CloseCode.TOKEN,
+    "invalid_request": CloseCode.NOT_A_FRAME,
     "rate_limited": CloseCode.TOO_MANY,
     "bad_cursor": CloseCode.NOT_A_FRAME,
     "gateway_restart": CloseCode.RESTART,
@@ -130,7 +132,7 @@ class Stream:
         """Accept one WebSocket, or refuse it with a problem."""
         call = Call(scope, receive, self._edge.request_id())
         try:
-            visitor = self._admitted(call)
+            visitor = await self._admitted(call)
         except Exception as error:  # a refusal, or a fault of ours
             problem = error if isinstance(error, Problem) else internal_error(error, PATH, call.request_id)
             _count(problem.status)
@@ -145,7 +147,7 @@ class Stream:
         finally:
             self._no_stranger(visitor)
 
-    def _admitted(self, call: Call) -> "_Visitor":
+    async def _admitted(self, call: Call) -> "_Visitor":
         """Everything that can be said before the upgrade. Raises `Problem`."""
         self._edge.web.admit(call.scope)
         if self._phase.draining.is_set():
@@ -157,7 +159,7 @@ class Stream:
             raise Problem("subprotocol_missing", f"Ask for it: Sec-WebSocket-Protocol: {SUBPROTOCOL}.")
         visitor = _Visitor(call.query(StreamQuery).receipts_from)
         if call.header(b"authorization") is not None:
-            self._edge.authorise(call)
+            await self._edge.authorise(call)
             self._welcome(visitor, call.principal)
         else:
             self._admit_stranger(visitor, address_of(call.scope))
@@ -204,13 +206,13 @@ class Stream:
     async def _serve(self, socket: FrameSocket, visitor: "_Visitor") -> None:
         if visitor.who is None:
             try:
-                token = await _first_token(socket)
+                first = await _first_frame(socket)
             except BadFrame as bad:
                 await socket.close(
                     bad.close_code or CloseCode.TOKEN, bad.problem.code if bad.close_code else "token_missing"
                 )
                 return
-            self._welcome(visitor, self._edge.recognise(token))
+            self._welcome(visitor, await self._edge.recognise(first.token, lambda: first.device))
             self._no_stranger(visitor)
         if self._phase.draining.is_set():
             raise _stopping()
@@ -228,8 +230,8 @@ class _Visitor:
     receipts_from: int | None = None
 
 
-async def _first_token(socket: FrameSocket) -> str:
-    """The token of the first frame. Raises `Problem` where there is none, `BadFrame` and `SocketClosed`."""
+async def _first_frame(socket: FrameSocket) -> Authenticate:
+    """The first frame, with the token. Raises `Problem` where there is none, `BadFrame` and `SocketClosed`."""
     try:
         async with asyncio.timeout(TOKEN_SECONDS):
             frame = await socket.receive()
@@ -237,7 +239,7 @@ async def _first_token(socket: FrameSocket) -> str:
         raise Problem("token_missing", f"No token came within {TOKEN_SECONDS:g} s.") from error
     if not isinstance(frame, Authenticate):
         raise Problem("token_missing", "The first frame must be authenticate.")
-    return frame.token
+    return frame
 
 
 def _stopping() -> Problem:

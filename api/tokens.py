@@ -29,6 +29,10 @@ _OPTIONS: Final[Any] = {
 }
 
 
+DeviceLabel = Callable[[], str | None]
+"""Gives the label of the device that a caller names, where tokens do not say which one they are for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls: an account on a device, until `expires_at` (seconds since the epoch) or until the device's `generation` is
@@ -76,6 +80,17 @@ class AccessTokens:
             "exp": now + self.ttl,
         }
         return jwt.encode(claims, self._signing, ALGORITHM, headers={"typ": TYPE, "kid": self._signing_id})
+
+    async def recognise(self, token: str, device: DeviceLabel) -> Principal:
+        """Who this token stands for; it names its device itself. Raises `Problem` as `verify` does."""
+        return self.verify(token)
+
+    async def renewed(self, token: str, who: Principal) -> Principal:
+        """The same account and device with another token. Raises `Problem`."""
+        fresh = self.verify(token)
+        if (fresh.user, fresh.device) != (who.user, who.device):
+            raise Problem("token_invalid", "A socket stays with its account and device. Connect anew for another.")
+        return fresh
 
     def verify(self, token: str) -> Principal:
         """Who this token stands for. Raises `Problem` token_invalid, token_expired or token_revoked."""

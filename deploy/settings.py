@@ -86,6 +86,10 @@ class Settings:
     ack_timeout: float
     heartbeat: float
     gateway_lease: float
+    oidc_issuer: str | None
+    oidc_audience: str
+    oidc_jwks_url: str | None
+    oidc_name_claim: str
     signup: Literal["open", "closed"]
     rate_limits: bool
     mailbox_quota: int
@@ -218,6 +222,20 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _safe_web(value: str) -> str:
+    parts = urlsplit(value.strip())
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ValueError("give an https address: whoever can change what comes from there can log in as anybody")
+    return value.strip()
+
+
+def _issuer(value: str) -> str:
+    parts = urlsplit(value.strip())
+    if parts.query or parts.fragment:
+        raise ValueError("an issuer has no query and no fragment")
+    return _safe_web(value)
+
+
 def _path(value: str) -> Path:
     return Path(value).expanduser()
 
@@ -298,6 +316,10 @@ TABLE: tuple[Setting, ...] = (
         needed_by=("notary",),
     ),
     Setting("notary_dir", _path, None, "notary in the data directory", "where the notary's statements are kept, for ever"),
+    Setting("oidc_issuer", _issuer, None, "none: own accounts", "OpenID provider that keeps the accounts instead of us"),
+    Setting("oidc_audience", _text, "restante", "restante", "what its tokens must be for"),
+    Setting("oidc_jwks_url", _safe_web, None, "from its discovery document", "where its keys are"),
+    Setting("oidc_name_claim", _text, "preferred_username", "preferred_username", "the claim that names accounts"),
     Setting("access_ttl", _access_ttl, MOST_ACCESS_SECONDS, "15m", "how long an access token lives, 15 minutes at most"),
     Setting("refresh_ttl", _seconds, 365 * 86400.0, "365d", "how long a refresh token lives after its last use"),
     Setting("ack_timeout", _seconds, 15.0, "15s", "how long a pushed message may stay unacknowledged"),
@@ -412,6 +434,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     _check_security(security)
     if (values["tls_cert"] is None) != (values["tls_key"] is None):
         raise Misconfigured("RESTANTE_TLS_CERT and RESTANTE_TLS_KEY belong together. Set both or none")
+    lost = [row.variable for row in TABLE if row.name.startswith("oidc_") and row.name in given]
+    if lost and values["oidc_issuer"] is None:
+        raise Misconfigured(f"{', '.join(lost)}: of no use without RESTANTE_OIDC_ISSUER. Set that, too")
     port, admin = values.pop("port"), values.pop("admin_port")
     for name in ("rate_limits", "docs"):
         values[name] = values[name] == "on"
@@ -437,7 +462,9 @@ def _check_security(security: KafkaSecurity) -> None:
 
 def require(settings: Settings, role: Role) -> None:
     """Refuse a role that lacks a setting it needs, naming all that are missing."""
-    missing = [row.variable for row in TABLE if role in row.needed_by and getattr(settings, row.name) is None]
+    spared = {"token_key"} if settings.oidc_issuer else set()
+    needed = [row for row in TABLE if role in row.needed_by and row.name not in spared]
+    missing = [row.variable for row in needed if getattr(settings, row.name) is None]
     if missing:
         raise Misconfigured(f"`restante {role}` needs {', '.join(missing)}. `restante up` sets them for all roles by itself")
 

@@ -5,6 +5,32 @@ VALUES (%(user_id)s, %(name)s, %(password_hash)s, %(wrapped_key)s)
 ON CONFLICT (name) DO NOTHING
 RETURNING user_id;
 
+-- name: create_outside
+-- A new account for a subject of an outside provider. Nothing happens where the name or the subject was ever given one.
+INSERT INTO accounts.accounts (user_id, name, subject, wrapped_key)
+VALUES (%(user_id)s, %(name)s, %(subject)s, %(wrapped_key)s)
+ON CONFLICT DO NOTHING;
+
+-- name: outside
+-- The account of a subject, erased or not, with its device of a label, and up to when tokens have ended for that label.
+SELECT a.user_id, a.erased_at IS NOT NULL AS erased, d.device_id, d.registered_at IS NOT NULL AS registered,
+    (SELECT max(e.ended_until) FROM accounts.devices e WHERE e.user_id = a.user_id AND e.label = %(label)s) AS ended_until
+FROM accounts.accounts a
+LEFT JOIN accounts.devices d ON d.user_id = a.user_id AND d.label = %(label)s AND d.removed_at IS NULL
+WHERE a.subject = %(subject)s;
+
+-- name: token_shown
+-- A device came with a token that the provider issued then, unless that is over, the device was removed or its account erased.
+-- Gives the generation of its tokens. Keeps revocations and erasures waiting until the transaction ends.
+WITH owner AS (
+    SELECT accounts.user_id FROM accounts.accounts JOIN accounts.devices USING (user_id)
+    WHERE devices.device_id = %(device_id)s AND accounts.erased_at IS NULL FOR SHARE OF accounts
+)
+UPDATE accounts.devices SET token_issued_at = greatest(token_issued_at, %(issued_at)s::bigint) FROM owner
+WHERE devices.user_id = owner.user_id AND device_id = %(device_id)s AND removed_at IS NULL
+  AND (ended_until IS NULL OR ended_until < %(issued_at)s::bigint)
+RETURNING generation;
+
 -- name: name_taken
 -- Whether a name was ever given, erased accounts included.
 SELECT EXISTS (SELECT FROM accounts.accounts WHERE name = %(name)s) AS taken;
@@ -99,7 +125,7 @@ WHERE device_id = %(device_id)s AND user_id = %(user_id)s AND removed_at IS NULL
 
 -- name: revoke_tokens
 -- End every access token that the device has. Run it before the families end: it waits for a login that is under way.
-UPDATE accounts.devices SET generation = generation + 1, revoked_at = now()
+UPDATE accounts.devices SET generation = generation + 1, revoked_at = now(), ended_until = token_issued_at
 WHERE device_id = %(device_id)s RETURNING generation;
 
 -- name: end_families

@@ -22,9 +22,10 @@ _log = structlog.get_logger("restante.deploy")
 
 def secrets_of(settings: Settings) -> Secrets:
     """The keys that the settings hold. Misconfigured names the variables where one will not do."""
-    assert settings.token_key and settings.cursor_keys and settings.master_key
+    assert settings.cursor_keys and settings.master_key
+    token_key = None if settings.oidc_issuer else settings.token_key
     try:
-        return Secrets.read(token_key=settings.token_key, cursor_keys=settings.cursor_keys, master_key=settings.master_key)
+        return Secrets.read(token_key=token_key, cursor_keys=settings.cursor_keys, master_key=settings.master_key)
     except SecretsError as error:
         raise Misconfigured(f"RESTANTE_TOKEN_KEY, RESTANTE_CURSOR_KEYS, RESTANTE_MASTER_KEY: {error}") from error
 

@@ -13,15 +13,17 @@ CREATE TABLE migrations (
 -- dropped. Everything personal that is not a body lives here: names, password hashes, device labels, wrapped keys.
 
 -- A row outlives its account (erased_at set, secrets gone), because names are never issued again. An erased account is finished
--- once erasure_recorded_at says that the log holds its AccountErased.
+-- once erasure_recorded_at says that the log holds its AccountErased. An account whose logins an outside OpenID provider keeps has
+-- no password, but the SHA-256 of issuer and subject; an erased one keeps that, so that the same subject does not get a new one.
 CREATE TABLE accounts.accounts (
     user_id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE,
-    password_hash text NOT NULL,
+    password_hash text,
     wrapped_key bytea,
     created_at timestamptz NOT NULL DEFAULT now(),
     erased_at timestamptz,
-    erasure_recorded_at timestamptz
+    erasure_recorded_at timestamptz,
+    subject bytea UNIQUE
 );
 CREATE INDEX accounts_erased ON accounts.accounts (erased_at) WHERE erased_at IS NOT NULL;
 CREATE INDEX accounts_unfinished ON accounts.accounts (erased_at) WHERE erased_at IS NOT NULL AND erasure_recorded_at IS NULL;
@@ -29,7 +31,8 @@ CREATE INDEX accounts_unfinished ON accounts.accounts (erased_at) WHERE erased_a
 -- registered_at is set once the log holds the device's DeviceRegistered; no token is answered before. A removed device is
 -- finished once removal_recorded_at says that the log holds its DeviceRemoved. An access token carries the generation that its
 -- device had when it was issued; revoking raises it, at revoked_at, and so ends every token from before, exactly and without
--- a clock.
+-- a clock. Outside tokens carry none: token_issued_at is when the newest one that the device came with was issued, ended_until
+-- up to which of these times they have ended (the provider's clock, seconds).
 CREATE TABLE accounts.devices (
     device_id uuid PRIMARY KEY,
     user_id uuid NOT NULL REFERENCES accounts.accounts,
@@ -40,7 +43,9 @@ CREATE TABLE accounts.devices (
     last_seen_at timestamptz,
     generation integer NOT NULL DEFAULT 0,
     revoked_at timestamptz,
-    removal_recorded_at timestamptz
+    removal_recorded_at timestamptz,
+    token_issued_at bigint,
+    ended_until bigint
 );
 
 -- One label is one device until it is removed.

@@ -18,7 +18,7 @@ from api.ports import Socket
 from api.problems import Code, Problem
 from api.resource import Edge, Resource
 from api.stream import PATH, Stream
-from api.tokens import Principal
+from api.tokens import DeviceLabel, Principal
 from api.web import Web
 from producers.memory import MemoryLog
 from tests.socket_rig import Site, listening
@@ -29,9 +29,9 @@ _CODES: dict[str, Code] = {"old": "token_expired", "ended": "token_revoked"}
 
 
 class Words:
-    """Verifies the token `good`."""
+    """Recognises the token `good`."""
 
-    def verify(self, token: str) -> Principal:
+    async def recognise(self, token: str, device: DeviceLabel) -> Principal:
         if token != "good":
             raise Problem(_CODES.get(token, "token_invalid"), "no")
         return Principal(USER, DEVICE, 4_000_000_000, 0)

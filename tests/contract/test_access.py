@@ -104,6 +104,7 @@ SAID: Mapping[Key, list[Asked]] = {
     ("POST", "/accounts"): [
         alike("/accounts", 201, lambda things: {"name": f"{things.name}.{next(things.fresh)}", "password": PASSWORD})
     ],
+    ("GET", "/accounts/me"): [alike("/accounts/me", 200)],
     ("DELETE", "/accounts/me"): [  # the other device comes last, and belongs to the account that the recipient has erased
         Asked(lambda things: "/accounts/me", 204, 204, 204, "token_revoked")
     ],

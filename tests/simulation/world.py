@@ -282,7 +282,7 @@ class World:
         """A token that outlives the run."""
         return Principal(user, device, EPOCH_MS // 1000 + 100_000, 0)
 
-    def verify(self, token: str) -> Principal:
+    async def renewed(self, token: str, who: Principal) -> Principal:
         """`api.ports.Tokens`: the token is the number of a device."""
         view = self.devices[int(token)].view
         return self.principal(view.user, view.device)

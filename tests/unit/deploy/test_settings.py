@@ -36,6 +36,7 @@ CONTRACT = [
 BEYOND = {
     *("TRUSTED_PROXIES", "ALLOWED_HOSTS", "CORS_ORIGINS", "DOCS", "TLS_CERT", "TLS_KEY", "URL_CA", "MAILBOX_BYTES"),
     *("NOTARY_KEY", "NOTARY_DIR"),
+    *("OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_JWKS_URL", "OIDC_NAME_CLAIM"),
 }
 """What the contract leaves open."""
 
