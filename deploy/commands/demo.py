@@ -12,8 +12,8 @@ import typer
 
 from deploy import client
 from deploy.client import Login, Service
-from deploy.commands.person import show_trail, the_service
-from deploy.commands.screen import say, show_json
+from deploy.commands.person import the_service
+from deploy.commands.screen import out, say, show_json, show_table
 from deploy.commands.service import Json
 from deploy.errors import Refused
 
@@ -30,7 +30,7 @@ def demo(as_json: Json = False) -> None:
     if as_json:
         show_json(trail)
     else:
-        show_trail(trail)
+        _show_trail(trail)
 
 
 def _play(service: Service, directory: Path, tell: Any) -> dict[str, Any]:
@@ -78,6 +78,23 @@ def _wait_decided(sender: Login, message_id: str) -> str:
 def _expect(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Refused(f"the story went wrong: {otherwise}. See `restante doctor`")
+
+
+def _show_trail(document: dict[str, Any]) -> None:
+    """The events of a trail as a table."""
+    rows = [
+        (
+            event["state"],
+            event["at"],
+            event["by"],
+            f"{event['log']['topic']}/{event['log']['partition']}@{event['log']['offset']}",
+            event.get("reason") or "",
+        )
+        for event in document["events"]
+    ]
+    show_table(("state", "at", "by", "place in the log", "reason"), rows, title=f"Trail of {document['id']}")
+    for attempt in document.get("attempts", []):
+        out.print(f"pushed at {attempt['pushed_at']} to device {attempt['device_id']}: {attempt['result']}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,10 +1,11 @@
-"""`audit`: the log as evidence. Each command reads the log itself; none changes anything."""
+"""`trail`, `audit`, `inbox`, `what-if`: the log as evidence. Each command reads the log itself; none changes anything."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -46,7 +47,7 @@ def audit(
     async def looked(progress: Progress) -> dict[str, Any]:
         began = time.monotonic()
         who = None if user is None else await reading.account(settings, user)
-        async with reading.lifecycle(settings) as reader:
+        async with reading.opened(settings) as reader:
             partitions = len(await reader.bounds())
             chosen = partition or ([] if who is None else [partition_for(who, partitions)])
             todo = await reading.stretches(reader, partitions=chosen, since_ms=since_ms, until_ms=until_ms)
@@ -56,7 +57,7 @@ def audit(
                 reader, await auditing.audit(reader, partitions, todo, asked, progress), time.monotonic() - began
             )
 
-    with Progress("records") as progress:
+    with Progress("records") as progress, auditing.few_collections():
         report = asyncio.run(looked(progress))
     if as_json:
         show_json(report)
@@ -110,7 +111,125 @@ def _show_audit(report: dict[str, Any]) -> None:
     )
 
 
+def trail(
+    message_id: Annotated[str, typer.Argument(metavar="ID")],
+    scan: Annotated[bool, typer.Option("--scan", help="Read the whole log, without the database.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show every record about a message: state, place in the log, time, writer and what the writer went by."""
+    from deploy.evidence import trail as trails
+
+    try:
+        wanted = UUID(message_id)
+    except ValueError as error:
+        raise Misconfigured(f"{message_id!r} is no message id") from error
+    with Progress("records") as progress:
+        document = asyncio.run(trails.trail(reached(), wanted, scan=scan, progress=progress))
+    if as_json:
+        show_json(document)
+    else:
+        _show_trail(document)
+
+
+def _show_trail(document: dict[str, Any]) -> None:
+    rows = [
+        (row["at"], row["record"], ", ".join(row["proves"]), row["by"], _place(row), _flat(row.get("evidence", {})))
+        for row in document["records"]
+    ]
+    rows += [
+        (row["at"], "Receipt", f"told the sender {row['tells']}", row["by"], _place(row), "") for row in document["receipts"]
+    ]
+    title = f"Message {document['id']} from {document['from_id']} to {document['to_id']}: {document['status']}"
+    show_table(("at", "record", "proves", "by", "place in the log", "evidence"), rows, title=title)
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f"{row['log']['topic']}/{row['log']['partition']}@{row['log']['offset']}"
+
+
+def _flat(evidence: dict[str, Any]) -> str:
+    sessions = [f"session {one['session']} epoch {one['epoch']}" for one in evidence.get("sessions", ())]
+    return ", ".join([*(f"{name} {value}" for name, value in evidence.items() if name != "sessions"), *sessions])
+
+
+def inbox(
+    user: Annotated[str, typer.Option(help="The account: its name or its id.", metavar="NAME")],
+    at: Annotated[str, typer.Option(help="The moment, such as 2026-11-23T18:00:00Z.", metavar="TIME")],
+    as_json: Json = False,
+) -> None:
+    """Show what each of an account's devices could see at a moment, and what it had acknowledged by then, from the log."""
+    from deploy.evidence import inbox as inboxes
+    from deploy.evidence import reading
+
+    with Progress("records") as progress:
+        document = asyncio.run(inboxes.inbox(reached(), user, reading.moment_ms(at), progress))
+    if as_json:
+        show_json(document)
+    else:
+        _show_inbox(document)
+
+
+def _show_inbox(document: dict[str, Any]) -> None:
+    gone = f", erased at {document['erased_at']}" if document["erased_at"] else ""
+    log = document["log"]
+    say(f"{document['user_id']} at {document['at']}{gone} (partition {log['partition']} up to offset {log['end']})")
+    for row in document["unreadable"]:
+        say(f"not readable, left out: the records {row['offset']} to {row['end'] - 1}")
+    for device in document["devices"]:
+        state = f"removed at {device['removed_at']}" if device["removed_at"] else f"since {device['registered_at']}"
+        waiting, done = device["waiting"], device["acknowledged"]
+        say(f"device {device['device_id']}, {state}: {len(waiting)} waiting, {len(done)} acknowledged")
+        rows = [("waiting", row["id"], row["stored_at"], f"from {row['from_id']}") for row in waiting]
+        rows += [
+            (f"{'read' if row['read_at'] else 'acknowledged'}", row["id"], row["read_at"] or row["at"], "") for row in done
+        ]
+        show_table(("state", "message", "since", "sender"), rows)
+
+
+def what_if(
+    policy: Annotated[
+        str, typer.Option(help="A policy's name, or a Python file that defines `decide`.", metavar="FILE|NAME")
+    ],
+    since: Since = None,
+    as_json: Json = False,
+) -> None:
+    """Put the recorded facts before another policy: how many pushes and pendings would have come out otherwise."""
+    from deploy.evidence import reading, whatif
+
+    since_ms = None if since is None else reading.moment_ms(since)
+    with Progress("records") as progress:
+        document = asyncio.run(whatif.what_if(reached(), policy, since_ms, progress))
+    if as_json:
+        show_json(document)
+    else:
+        _show_what_if(document)
+
+
+def _show_what_if(document: dict[str, Any]) -> None:
+    otherwise, undecided = document["decided_otherwise"], document["undecided"]
+    say(f"{otherwise:,} of {document['messages']:,} messages would be decided otherwise; {undecided:,} are undecided")
+    names = ("DeliveryAttempted", "PendingSync", "nothing", "pushes")
+    show_table(
+        ("", "recorded", "would be"),
+        [(name, *(str(document[side].get(name, 0)) for side in ("recorded", "would_be"))) for name in names],
+        title=f"Policy {document['policy']} against the log",
+    )
+    show_table(
+        ("message", "partition@offset", "was", "would be"),
+        [
+            (
+                row["message_id"],
+                f"{row['log']['partition']}@{row['log']['offset']}",
+                *(f"{row[side]['decision']}, {row[side]['pushes']} pushes" for side in ("was", "would_be")),
+            )
+            for row in document["examples"]
+        ],
+        title="Examples",
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (audit,):
+    for command in (trail, audit, inbox):
         app.command()(command)
+    app.command("what-if")(what_if)

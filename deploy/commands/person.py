@@ -1,4 +1,4 @@
-"""`login`, `send`, `sync`, `trail`: a person's client in the shell. They speak HTTP only (`listen` is elsewhere)."""
+"""`login`, `send`, `sync`: a person's client in the shell. They speak HTTP only (`listen` is elsewhere)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from deploy import client
 from deploy.client import Login, Service
-from deploy.commands.screen import out, printable, say, show_json, show_table
+from deploy.commands.screen import printable, say, show_json
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured
 from deploy.settings import given_settings, machine_environment, read_settings
@@ -132,33 +132,7 @@ def _show(message: dict[str, Any], as_json: bool) -> None:
     say(f"{message['stored_at']}  {message['from'] or '(erased)'}: {text}    {message['id']}")
 
 
-def trail(message_id: Annotated[str, typer.Argument(metavar="ID")], name: As = None, as_json: Json = False) -> None:
-    """Show every state of a message with its place in the log, as the service answers it."""
-    document = the_login(name).call("GET", client.message_path(message_id, "/trail"))
-    if as_json:
-        show_json(document)
-    else:
-        show_trail(document)
-
-
-def show_trail(document: dict[str, Any]) -> None:
-    """The events of a trail as a table."""
-    rows = [
-        (
-            event["state"],
-            event["at"],
-            event["by"],
-            f"{event['log']['topic']}/{event['log']['partition']}@{event['log']['offset']}",
-            event.get("reason") or "",
-        )
-        for event in document["events"]
-    ]
-    show_table(("state", "at", "by", "place in the log", "reason"), rows, title=f"Trail of {document['id']}")
-    for attempt in document.get("attempts", []):
-        out.print(f"pushed at {attempt['pushed_at']} to device {attempt['device_id']}: {attempt['result']}")
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (login, send, sync, trail):
+    for command in (login, send, sync):
         app.command()(command)

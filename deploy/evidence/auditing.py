@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -20,8 +21,6 @@ from schemas.lifecycle import Status
 
 MOST_FINDINGS: Final = 100
 _NEW_OBJECTS: Final = 50_000
-"""The garbage collector looks after so many: an audit makes many objects and hardly a cycle."""
-
 _SUMMED: Final = tuple(field.name for field in fields(Counts) if field.type is int and field.name != "clock_back_ms")
 
 
@@ -34,12 +33,21 @@ class Asked:
     stuck_after_ms: int
 
 
+@contextmanager
+def few_collections() -> Iterator[None]:
+    """The garbage collector looks seldom: an audit makes many objects and hardly a cycle."""
+    before = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 async def audit(
     reader: LogReader, partitions: int, todo: Sequence[Stretch], asked: Asked, progress: Progress
 ) -> list[tuple[Stretch, Notes]]:
     """What there is to say of each stretch."""
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
     pages = Pages(reader, todo, progress)
     done = []
     for stretch in todo:

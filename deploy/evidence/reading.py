@@ -19,6 +19,8 @@ from producers.log import ProducersError
 from producers.recorded import LogDamaged, LogReader
 from projections.database import Database
 from projections.errors import ProjectionsError
+from schemas.codec import DecodeError, decode
+from schemas.events import FactBase, Place, Recorded
 from schemas.raw import RawRecord
 from schemas.topics import LIFECYCLE
 
@@ -40,13 +42,14 @@ class Stretch:
 
 
 @asynccontextmanager
-async def lifecycle(settings: Settings) -> AsyncIterator[LogReader]:
-    """The log, open. DeployError (exit 3) where it cannot be read."""
+async def opened(settings: Settings, topic: str = LIFECYCLE) -> AsyncIterator[LogReader]:
+    """The log (or another topic of it), open. DeployError (exit 3) where it cannot be read."""
     if settings.kafka is None:
         raise Misconfigured("no Kafka is known. Set RESTANTE_KAFKA, or start `restante up` in the data directory")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a line for each attempt; what comes of them is said once
+    for chatty in ("aiokafka", "psycopg.pool"):  # a line for each attempt; what comes of them is said once
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
-        async with LogReader(foundation.connection(settings), LIFECYCLE) as reader:
+        async with LogReader(foundation.connection(settings), topic) as reader:
             yield reader
     except ProducersError as error:
         raise DeployError(str(error)) from error
@@ -100,6 +103,15 @@ class Pages:
         if now - self._told >= _TELL_SECONDS:
             self._told = now
             self._progress(self._done, self._total)
+
+
+def understood(raw: RawRecord) -> Recorded | None:
+    """The fact in a record; None where it holds none."""
+    try:
+        fact = decode(raw.value)
+    except DecodeError:
+        return None
+    return Recorded(fact, Place(LIFECYCLE, raw.partition, raw.offset), raw.at_ms) if isinstance(fact, FactBase) else None
 
 
 def moment_ms(text: str) -> int:

@@ -107,10 +107,10 @@ def test_expired_tokens_are_renewed_and_kept(service: Scripted, monkeypatch: pyt
     log_in(service, monkeypatch, expires_in=0)
     service.on("POST /tokens/refresh", 200, {**TOKENS, "access_token": "a2", "refresh_token": "r2"})
     for _ in range(2):
-        service.on("GET /messages/m1/trail", 200, {"id": "m1", "events": [], "attempts": []})
-        assert cli.run(["trail", "m1", "--json"]) == 0
+        service.on("GET /messages/sync?limit=100", 200, {"messages": [], "pending": 0, "has_more": False, "cursor": "c"})
+        assert cli.run(["sync", "--json"]) == 0
     calls = [(call, headers.get("Authorization")) for call, _, headers in service.asked[1:]]
-    assert calls == [("POST /tokens/refresh", None), *[("GET /messages/m1/trail", "Bearer a2")] * 2]
+    assert calls == [("POST /tokens/refresh", None), *[("GET /messages/sync?limit=100", "Bearer a2")] * 2]
 
 
 def test_a_problem_is_told_with_what_to_do(
