@@ -7,6 +7,7 @@ tools that look at no body; they are derived from the record and nobody of ours 
 
 import io
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -80,15 +81,6 @@ class Encoded:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    schema: Any
-    shape: Shape[Any]
-    write: Write
-    prefix: bytes
-    headers: Headers
-
-
 def load_schema(name: str) -> Any:
     """The schema in `avro/<name>.avsc`, as written."""
     return json.loads((files("schemas") / "avro" / f"{name}.avsc").read_text())
@@ -100,34 +92,70 @@ def single_object_prefix(schema: Any) -> bytes:
     return MARKER + bytes.fromhex(text)
 
 
-def encode(record: Record) -> Encoded:
-    """Key, value and headers of a record; see `key_of` for what its key is."""
-    kind = _KINDS[type(record)]
-    headers = [
-        *kind.headers,
-        ("ce_id", str(record.event_id).encode()),
-        ("ce_source", b"/restante/" + record.producer.encode()),
-    ]
-    return Encoded(key_of(record), kind.prefix + kind.write(record), headers)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How one class is written, and the schema that it has now."""
+
+    schema: Any
+    shape: Shape[Any]
+    write: Write
+    prefix: bytes
+    headers: Headers
 
 
-def decode(value: bytes | None) -> Record:
-    """The record in these bytes. Raises `DecodeError` where they are not one, or hold a word this version does not know."""
-    if value is None:
-        raise DecodeError("the record has no value")
-    kind = _BY_PREFIX.get(value[:HEADER_BYTES])
-    if kind is None:
-        raise DecodeError(_why_unknown(value))
-    body = io.BytesIO(value)
-    body.seek(HEADER_BYTES)
-    try:
-        datum = fastavro.schemaless_reader(body, kind.schema, None)
-        record: Record = kind.shape.value(datum)  # type: ignore[arg-type]
-    except Exception as error:  # fastavro raises whatever a broken body runs into
-        raise DecodeError(f"the body does not fit its schema {kind.shape.cls.__name__}: {error!r}") from error
-    if body.tell() != len(value):
-        raise DecodeError(f"{len(value) - body.tell()} bytes follow the {kind.shape.cls.__name__}")
-    return record
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """How one version of a schema is read: `now` is what it becomes, None where that is the same."""
+
+    written: Any
+    now: Any
+    shape: Shape[Any]
+
+
+class Codec:
+    """Writes each class with one schema, and reads every version of that schema that it knows: fields that a version has not
+    take their defaults, fields that the class has not are left out (Avro's schema resolution).
+
+    `schema_of` names the schema that a class is written with, such as `push.v1`; `schemas` holds every version by name.
+    """
+
+    def __init__(self, schema_of: Mapping[type[Any], str], schemas: Mapping[str, Any]) -> None:
+        self._kinds = {cls: _kind(cls, name, schemas[name]) for cls, name in schema_of.items()}
+        self._versions: dict[bytes, _Version] = {}
+        for cls, name in schema_of.items():
+            kind = self._kinds[cls]
+            for other in versions_of(name, schemas):
+                written = fastavro.parse_schema(schemas[other])
+                now = None if other == name else kind.schema
+                self._versions[single_object_prefix(schemas[other])] = _Version(written, now, kind.shape)
+
+    def encode(self, record: Record) -> Encoded:
+        """Key, value and headers of a record; see `key_of` for what its key is."""
+        kind = self._kinds[type(record)]
+        headers = [
+            *kind.headers,
+            ("ce_id", str(record.event_id).encode()),
+            ("ce_source", b"/restante/" + record.producer.encode()),
+        ]
+        return Encoded(key_of(record), kind.prefix + kind.write(record), headers)
+
+    def decode(self, value: bytes | None) -> Record:
+        """The record in these bytes. Raises `DecodeError` where they are not one, or hold a word that is not known here."""
+        if value is None:
+            raise DecodeError("the record has no value")
+        version = self._versions.get(value[:HEADER_BYTES])
+        if version is None:
+            raise DecodeError(_why_unknown(value))
+        body = io.BytesIO(value)
+        body.seek(HEADER_BYTES)
+        try:
+            datum = fastavro.schemaless_reader(body, version.written, version.now)
+            record: Record = version.shape.value(datum)  # type: ignore[arg-type]
+        except Exception as error:  # fastavro raises whatever a broken body runs into
+            raise DecodeError(f"the body does not fit its schema {version.shape.cls.__name__}: {error!r}") from error
+        if body.tell() != len(value):
+            raise DecodeError(f"{len(value) - body.tell()} bytes follow the {version.shape.cls.__name__}")
+        return record
 
 
 def key_of(record: Record) -> bytes:
@@ -156,11 +184,27 @@ def _why_unknown(value: bytes) -> str:
     return f"no schema has the fingerprint {value[2:HEADER_BYTES].hex()}; a newer version may have written it"
 
 
-def _kind(cls: type[Any], name: str) -> _Kind:
-    schema = load_schema(name)
-    headers = [("ce_specversion", b"1.0"), ("ce_type", type_name(cls).encode())]
+def _kind(cls: type[Any], name: str, schema: Any) -> _Kind:
+    headers = [("ce_specversion", b"1.0"), ("ce_type", f"restante.{name}".encode())]
     return _Kind(fastavro.parse_schema(schema), Shape(cls), writer_for(schema), single_object_prefix(schema), headers)
 
 
-_KINDS = {cls: _kind(cls, name) for cls, name in SCHEMA_OF.items()}
-_BY_PREFIX = {kind.prefix: kind for kind in _KINDS.values()}
+def versions_of(name: str, schemas: Iterable[str]) -> list[str]:
+    """The names among `schemas` that are versions of the one called `name`, itself included."""
+    return [other for other in schemas if _base(other) == _base(name)]
+
+
+def _base(name: str) -> str:
+    """`push` of `push.v1`."""
+    return name.rpartition(".")[0]
+
+
+def all_schemas() -> dict[str, Any]:
+    """Every schema below `avro/` by its name, of every version."""
+    names = (path.name.removesuffix(".avsc") for path in (files("schemas") / "avro").iterdir())
+    return {name: load_schema(name) for name in sorted(names) if _base(name)}
+
+
+_CODEC = Codec(SCHEMA_OF, all_schemas())
+encode = _CODEC.encode
+decode = _CODEC.decode

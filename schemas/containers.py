@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import fastavro
 from fastavro.write import Writer
 
-from schemas.codec import HEADER_BYTES, SCHEMA_OF, load_schema, single_object_prefix
+from schemas.codec import HEADER_BYTES, SCHEMA_OF, all_schemas, single_object_prefix, versions_of
 from schemas.raw import RawRecord
 from schemas.topics import TOPIC_OF
 
@@ -109,11 +109,11 @@ class _Facts:
 
 
 def _facts(topic: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Prefix, and schema in its own namespace, of everything that belongs into a topic."""
-    for kind, name in SCHEMA_OF.items():
-        if TOPIC_OF[kind] == topic:
-            schema = load_schema(name)
-            yield single_object_prefix(schema), schema | {"namespace": f"restante.{name}"}
+    """Prefix, and schema in its own namespace, of every version of everything that belongs into a topic."""
+    known = all_schemas()
+    for kind, current in SCHEMA_OF.items():
+        for name in versions_of(current, known) if TOPIC_OF[kind] == topic else ():
+            yield single_object_prefix(known[name]), known[name] | {"namespace": f"restante.{name}"}
 
 
 def _field(name: str, kind: Any, doc: str | None = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from schemas.codec import (
     load_schema,
     single_object_prefix,
     type_name,
+    versions_of,
 )
 from schemas.events import Fact
 from schemas.gateways import GatewayLease
@@ -131,14 +132,10 @@ def rabin(data: bytes) -> int:
     return fingerprint
 
 
-def versions_of(name: str) -> list[str]:
-    return [other for other in VERSIONS if other.rsplit(".", 1)[0] == name.rsplit(".", 1)[0]]
-
-
 @pytest.mark.parametrize("written_with", VERSIONS)
 def test_every_version_reads_what_every_other_wrote(written_with: str) -> None:
     body = bytes.fromhex(example(written_with)["value"])[HEADER_BYTES:]
-    for read_with in versions_of(written_with):
+    for read_with in versions_of(written_with, VERSIONS):
         fastavro.schemaless_reader(
             io.BytesIO(body),
             fastavro.parse_schema(load_schema(written_with)),
