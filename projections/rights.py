@@ -88,7 +88,13 @@ PROJECTION: Final = (
     ),
     Table("deliveries", api=_READ, projector=_FOLD, auditor=_READ, api_sees=_OF_MESSAGE),
     Table("reads", api=_READ, projector=_FOLD, auditor=_READ, api_sees=_OF_MESSAGE),
-    Table("erased", api=_READ, projector=_FOLD, auditor=_READ, api_sees=_WRITTEN_TO),
+    Table(
+        "erased",
+        api=_READ,
+        projector=_FOLD,
+        auditor=_READ,
+        why="an API process that starts compares it with the accounts; it holds ids only",
+    ),
     Table(
         "untold",
         api=_READ,

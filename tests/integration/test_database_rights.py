@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from api.accounts import Accounts
 from projections.apply import apply
 from projections.database import Database
 from projections.migrate import make_place, migrate
@@ -32,6 +33,7 @@ from tests.builders import (
     closed,
     delivered,
     entry,
+    erased,
     log_of,
     opened,
     read,
@@ -169,6 +171,25 @@ async def _refused_grants(admin: str) -> None:
         raise error.__cause__ or error from None
 
 
+def test_the_apis_role_erases_accounts_and_knows_who_has_yet_to_be_told(url: str) -> None:
+    async def main() -> None:
+        async with Database(url) as owner, owner.transaction() as transaction:
+            await apply(transaction, log_of(*[registered()] * 20, erased())[-1:])
+        async with Database(as_role(url, Principal.API)) as database:
+            accounts, reads = Accounts(database), Reads(database)
+            assert await reads.erased_and_back() == [BOB]
+            assert await accounts.erase(BOB) == {PHONE: 1}
+            assert await reads.erased_and_back() == []
+            assert await accounts.unfinished_erasures() == [BOB]
+            await accounts.erasure_recorded(BOB)
+            assert await accounts.unfinished_erasures() == []
+            assert await reads.untold_accounts() == [BOB]
+            left = await reads.untold(BOB, after=START, limit=10)
+            assert [found.message_id for found in left] == [an_id("msg", number) for number in (2, 3, 6)]
+
+    asyncio.run(main())
+
+
 def test_every_table_has_a_row(url: str) -> None:
     found = ask(url, f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ({str(list(SCHEMAS))[1:-1]})")
     there = {(schema, table) for schema, table in found}
@@ -251,7 +272,7 @@ def test_every_read_answers_the_api_as_it_answers_the_owner(url: str) -> None:
                     await reads.pending(user, device),
                     await reads.outstanding(user, device, ids),
                     await reads.up_to(user, device, 100, after=START, limit=100),
-                    await reads.held(user, partition=0, limit=100, small=1),
+                    await reads.held(user, partition=0, limit=100, small=(1, 1)),
                     await reads.receipts(user, after=START, limit=100),
                     await reads.stored_all(user, ids),
                     await reads.messages(user, ids),
