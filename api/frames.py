@@ -16,7 +16,7 @@ MAX_FRAME_BYTES: Final = 65_536
 """The largest frame of a client, all its fragments together."""
 
 Number = Annotated[int, Meta(ge=0, le=2**53 - 1, description="The client's number of this frame; the answer repeats it.")]
-Token = Annotated[str, Meta(min_length=1, max_length=16_384, description="An access token.")]
+Token = Annotated[str, Meta(min_length=1, max_length=8_000, description="An access token.")]
 
 
 class CloseCode(IntEnum):

@@ -24,7 +24,9 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from api.problems import Problem
 
-MAX_TOKEN_BYTES: Final = 16_384
+MAX_TOKEN_BYTES: Final = 8_000
+"""What fits into a header line of a WebSocket's handshake."""
+
 REFRESH_SECONDS: Final = 3600.0
 UNKNOWN_SECONDS: Final = 60.0
 FIRST_SECONDS: Final = 5.0

@@ -52,7 +52,7 @@ def test_any_bytes(text: bytes) -> None:
     taken(text)
 
 
-@given(st.sampled_from(ONE_OF_EACH), st.dictionaries(st.sampled_from(["type", "n", "ids", "token", "x"]), JSON))
+@given(st.sampled_from(ONE_OF_EACH), st.dictionaries(st.sampled_from(["type", "n", "ids", "token", "device", "x"]), JSON))
 def test_any_object(frame: dict[str, Any], changes: dict[str, Any]) -> None:
     match taken(json.dumps({**frame, **changes}).encode()):
         case Ack(n=n, ids=ids) | ReadFrame(n=n, ids=ids):
@@ -61,8 +61,9 @@ def test_any_object(frame: dict[str, Any], changes: dict[str, Any]) -> None:
             assert all(isinstance(one, UUID) for one in ids)
         case Ping(n=n):
             assert 0 <= n < 2**53
-        case Authenticate(token=token):
-            assert 1 <= len(token) <= 4096
+        case Authenticate(token=token, device=device):
+            assert 1 <= len(token) <= 8000
+            assert device is None or 1 <= len(device) <= 64
 
 
 @given(st.sampled_from(ONE_OF_EACH), st.integers(0, 100), st.integers(0, 5), st.binary(max_size=5))

@@ -50,6 +50,10 @@ def forged(key: Any = KEY, algorithm: str = "EdDSA", header: dict[str, Any] | No
     return jwt.encode(said, key, algorithm, headers={name: value for name, value in headers.items() if value is not None})
 
 
+def key_as_json(key: Ed25519PrivateKey) -> Any:
+    return json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+
+
 def test_a_token_stands_for_its_account_and_device_until_it_expires() -> None:
     who = tokens().verify(tokens().issue(BOB, PHONE, 7))
     assert who == Principal(BOB, PHONE, NOW + 900, 7)
@@ -92,6 +96,9 @@ def test_a_token_that_was_ended_is_revoked_also_when_it_was_verified_before() ->
         pytest.param(forged(OTHER, header={"kid": key_id(OTHER.public_key())}), id="foreign key id"),
         pytest.param(forged(header={"kid": None}), id="no key id"),
         pytest.param(forged(header={"typ": "JWT"}), id="another type"),
+        pytest.param(forged(OTHER, header={"kid": "../../dev/null"}), id="key id is a path"),
+        pytest.param(forged(OTHER, header={"jku": "https://evil.example/keys"}), id="keys elsewhere"),
+        pytest.param(forged(OTHER, header={"jwk": key_as_json(OTHER)}), id="a key that comes along"),
         pytest.param(forged(None, "none"), id="no signature"),
         pytest.param(
             forged(KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw), "HS256"), id="HS256 with the public key"
