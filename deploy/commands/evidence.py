@@ -15,6 +15,7 @@ from deploy.commands.screen import Progress, say, show_json, show_table
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured
 from schemas.partitions import partition_for, recipient_key
+from schemas.topics import QUARANTINE
 
 Since = Annotated[str | None, typer.Option(help="From this time on, such as 2026-11-23T18:00:00Z.", metavar="TIME")]
 Until = Annotated[str | None, typer.Option(help="Up to this time, exclusively.", metavar="TIME")]
@@ -52,7 +53,9 @@ def audit(
             chosen = partition or ([] if who is None else [partition_for(who, partitions)])
             todo = await reading.stretches(reader, partitions=chosen, since_ms=since_ms, until_ms=until_ms)
             only = None if who is None else frozenset([recipient_key(who)])
-            asked = auditing.Asked(only=only, now_ms=now_ms, stuck_after_ms=1000 * stuck_after)
+            async with reading.opened(settings, QUARANTINE) as quarantine:
+                aside = await auditing.set_aside(quarantine)
+            asked = auditing.Asked(only=only, now_ms=now_ms, stuck_after_ms=1000 * stuck_after, aside=aside)
             return auditing.document(
                 reader, await auditing.audit(reader, partitions, todo, asked, progress), time.monotonic() - began
             )

@@ -5,19 +5,22 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from deploy.evidence.reading import Pages, Progress, Stretch
+from deploy.evidence.reading import Pages, Progress, Stretch, stretches
 from processors.audit.findings import MEANINGS, Findings, Kind
 from processors.audit.latency import Latency
 from processors.audit.notes import LATENCIES, Counts, Notes
 from processors.audit.partition import PartitionAudit
 from processors.audit.shelves import Disk
 from producers.recorded import LogReader
+from schemas.codec import DecodeError, decode
 from schemas.lifecycle import Status
+from schemas.quarantined import Quarantined, Replayed
+from schemas.topics import LIFECYCLE
 
 MOST_FINDINGS: Final = 100
 _NEW_OBJECTS: Final = 50_000
@@ -26,11 +29,30 @@ _SUMMED: Final = tuple(field.name for field in fields(Counts) if field.type is i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is to be audited. `only`: the record keys of the accounts that are looked at (None: all)."""
+    """What is to be audited. `only`: the record keys of the accounts that are looked at (None: all). `aside`: see
+    `set_aside`."""
 
     only: frozenset[bytes] | None
     now_ms: int
     stuck_after_ms: int
+    aside: Mapping[int, Mapping[int, bool]]
+
+
+async def set_aside(quarantine: LogReader) -> dict[int, dict[int, bool]]:
+    """By partition the offsets of the log's records that are in quarantine, and whether each was put back at another
+    place."""
+    found: dict[int, dict[int, bool]] = {}
+    for stretch in await stretches(quarantine):
+        async for records in quarantine.batches(stretch.partition, stretch.start, stretch.end):
+            for raw in records:
+                try:
+                    one = decode(raw.value)
+                except DecodeError:
+                    continue
+                if isinstance(one, Quarantined | Replayed) and one.topic == LIFECYCLE:
+                    places = found.setdefault(one.partition, {})
+                    places[one.offset] = places.get(one.offset, False) or isinstance(one, Replayed)
+    return found
 
 
 @contextmanager
@@ -53,7 +75,13 @@ async def audit(
     for stretch in todo:
         with Disk() as disk:
             one = PartitionAudit(
-                stretch.partition, partitions, disk, start=stretch.start, only=asked.only, most_findings=MOST_FINDINGS
+                stretch.partition,
+                partitions,
+                disk,
+                start=stretch.start,
+                only=asked.only,
+                aside=asked.aside.get(stretch.partition),
+                most_findings=MOST_FINDINGS,
             )
             if stretch.first and stretch.start == stretch.first:
                 text = f"the records before offset {stretch.first} are gone"
@@ -87,7 +115,7 @@ def document(reader: LogReader, done: Sequence[tuple[Stretch, Notes]], seconds: 
         "messages": {status.label: states[status.label] for status in Status if status is not Status.CREATED},
         "conservation": [_conserved(stretch, notes.counts) for stretch, notes in done],
         "allowed": {
-            **{name: counts[name] for name in ("late", "redecided", "again", "earlier", "other_policy")},
+            **{name: counts[name] for name in ("late", "redecided", "again", "came_back", "earlier", "other_policy")},
             "clock_back_ms": max((notes.counts.clock_back_ms for _, notes in done), default=0),
         },
         "latencies_ms": {

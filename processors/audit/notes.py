@@ -24,7 +24,8 @@ class Counts:
     `late` decisions came after an acknowledgement; `redecided` ones a processor made again after a crash; `again` are facts
     that were written twice with one id, which changes nothing; `earlier` are entries and decisions about messages from
     before the first offset read; `other_policy` decisions were made by a policy that this version does not have;
-    `clock_back_ms` is the furthest that an append time lies before the one before it.
+    `came_back` are records that were in quarantine and stand at another place now, where they count; `clock_back_ms` is
+    the furthest that an append time lies before the one before it.
     """
 
     records: int = 0
@@ -36,6 +37,7 @@ class Counts:
     again: int = 0
     earlier: int = 0
     other_policy: int = 0
+    came_back: int = 0
     clock_back_ms: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)

@@ -1,6 +1,6 @@
 """Reading one partition's records, in their order, and judging each by what came before it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -46,7 +46,8 @@ class PartitionAudit:
     it found is in `notes`.
 
     `start` above 0 makes it blind to what came before: what the log itself says is older is then not judged. `only` are the
-    keys of the accounts that are looked at (None: all); of the others' records only the offsets matter.
+    keys of the accounts that are looked at (None: all); of the others' records only the offsets matter. `aside` are offsets
+    of records in quarantine, which no reader counts, and whether they came back at another place.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class PartitionAudit:
         *,
         start: int = 0,
         only: frozenset[bytes] | None = None,
+        aside: Mapping[int, bool] | None = None,
         most_findings: int = 100,
         near_rows: int = NEAR_ROWS,
     ) -> None:
         self._partitions = partitions
         self._next = start
         self._only = only
+        self._aside = aside or {}
         self._last_ms = 0
         self._homes: dict[bytes | None, int | None] = {}
         self.notes = Notes(partition, start, Findings(most_findings))
@@ -94,8 +97,15 @@ class PartitionAudit:
         counts.records += 1
         counts.clock_back_ms = max(counts.clock_back_ms, self._last_ms - raw.at_ms)
         self._last_ms = raw.at_ms
+        replayed = self._aside.get(raw.offset)
+        if replayed:
+            counts.came_back += 1
+            return
         fact = self._understood(raw)
-        if fact is not None:
+        if fact is not None and replayed is not None:
+            text = "it is in quarantine although it can be read now, so nobody counts it: `restante quarantine replay`"
+            self.notes.find(Kind.UNREADABLE, raw.offset, text)
+        elif fact is not None:
             self._judged(fact, raw)
             self._folds[type(fact)](fact, raw)
 

@@ -268,6 +268,20 @@ def test_what_is_no_fact_of_this_partition_is_found() -> None:
     assert notes == [(Kind.UNREADABLE, at), (Kind.UNREADABLE, at + 1), (Kind.MISPLACED, at + 2), (Kind.MISLABELLED, at + 3)]
 
 
+def test_a_record_that_came_back_from_quarantine_counts_at_its_new_place() -> None:
+    """What an old reader could not read, a new one can; the others never counted it where it stood first."""
+    world = history([(0, 0, 0)])
+    first = len(world.records) - 1
+    records = [*world.records[:-1], world.records[-1]._replace(value=b"a newer version's")]
+    world.append(understood(world.records[-1]).fact)
+    world.undecided = len(records)
+    again = world.finish()
+    assert found([*records, *again[len(records) :]], aside={first: True}) == []
+    notes = audited(again, aside={first: True})
+    assert (notes.findings.kept, notes.counts.came_back, notes.counts.stored) == ([], 1, 1)
+    assert found(again[: len(records)], aside={first: False}) == [(Kind.UNREADABLE, first)]
+
+
 def test_a_device_that_acts_long_after_its_removal_is_found_and_one_that_was_on_its_way_is_not() -> None:
     world = history([(0, 0, 0), (1, 0, 9), (12, 0, 0)])
     world.register(world.accounts[0], 0)
