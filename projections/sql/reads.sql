@@ -178,9 +178,12 @@ SELECT topic, partition, next_offset, chain FROM offsets WHERE live() AND chain 
 -- name: held
 -- What no device of an account has acknowledged, messages and their bytes, counted up to the limit: in all, and by sender where
 -- one has more than `small` or `small_size`. With it how far its partition was folded. Lengths are known without reading bodies.
-WITH counted AS (
+WITH reader AS MATERIALIZED (SELECT set_config('restante.reader', %(user)s::text, true)::uuid AS account),
+counted AS (
     SELECT sender, count(*) AS held, sum(size) AS size
-    FROM (SELECT sender, octet_length(sealed) AS size FROM mailbox WHERE account = %(user)s LIMIT %(limit)s) AS unacknowledged
+    FROM reader CROSS JOIN LATERAL (
+        SELECT sender, octet_length(sealed) AS size FROM mailbox WHERE account = reader.account LIMIT %(limit)s
+    ) AS unacknowledged
     GROUP BY sender
 )
 SELECT coalesce((SELECT next_offset FROM offsets WHERE topic = %(topic)s AND partition = %(partition)s), 0) AS applied,

@@ -281,10 +281,13 @@ def test_every_read_answers_the_api_as_it_answers_the_owner(url: str) -> None:
                     *[await presence.between(user, other) for other in ("alice", "bob", "carol")],
                 ]
             found.append(await reads.stragglers([BOB, ALICE], [PHONE, LAPTOP], [START, START], stored_before_ms=1 << 50))
+            found += [await reads.erased_and_back(), await reads.untold_accounts()]
             return found
 
     with psycopg.connect(url) as connection:
+        connection.execute("INSERT INTO projection.erased VALUES (%s, 9, %s, 'test', 0)", [CAROL, an_id("ev", 8)])
         connection.execute("INSERT INTO projection.offsets VALUES (%s, 0, 100)", [LIFECYCLE])
     owners = asyncio.run(answers(url))
     assert asyncio.run(answers(as_role(url, Principal.API))) == owners
+    assert CAROL in owners[-2], "an account that a backup brought back"
     assert any(isinstance(one, Presence) for one in owners), "Alice and Bob have written to each other"
