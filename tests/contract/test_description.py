@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from argon2.profiles import CHEAPEST
 
 from api.app import create_app
 from api.limits import Limits
@@ -82,7 +81,6 @@ async def attacked(at: str, directory: Path, settings: str, phases: str) -> None
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
     for module in ("mailbox", "receipts"):
         monkeypatch.setattr(f"api.{module}.awaited", _hardly_awaited)
 

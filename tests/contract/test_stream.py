@@ -1,33 +1,23 @@
-"""GET /messages/stream as a whole: a real server, gateway, policy and fold in PostgreSQL; only the log is in memory."""
+"""GET /messages/stream as a whole: what comes on it, in which order, and what acknowledging does."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from argon2.profiles import CHEAPEST
 from structlog.testing import capture_logs
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
-from api.app import create_app
 from api.gateway import StreamOptions
-from schemas.events import EndReason, SessionClosed, SessionMarked
-from schemas.gateways import GatewayLease
-from schemas.topics import GATEWAYS
-from tests.edge import Edge, Person, running
+from schemas.events import EndReason
+from tests.contract.town import Town, town_of
+from tests.edge import Edge, Person
 from tests.eventually import eventually
-from tests.memory_processor import MemoryProcessor
-from tests.socket_rig import CLOSE, TEXT, Raw, Site, close_of, listening
+from tests.socket_rig import Raw
 
 pytestmark = pytest.mark.anyio
-
-Frame = dict[str, Any]
 
 
 @pytest.fixture
@@ -35,115 +25,9 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": True}
 
 
-class Town:
-    """A service with people in it, and their sockets."""
-
-    def __init__(self, edge: Edge, site: Site, processor: MemoryProcessor) -> None:
-        self.edge = edge
-        self.site = site
-        self.processor = processor
-
-    def connect(self, person: Person, query: str = "") -> Listener:
-        return Listener(self.site, person, query)
-
-    def raw(self, person: Person, **more: Any) -> Any:
-        return self.site.raw(token=person.tokens["access_token"], **more)
-
-    def ends(self) -> list[EndReason]:
-        """Why sessions ended, in their order."""
-        facts = [
-            recorded.fact for partition in range(self.edge.log.partitions) for recorded in self.edge.log.records(partition)
-        ]
-        return [fact.reason for fact in facts if isinstance(fact, SessionClosed)]
-
-    def markers(self) -> int:
-        """How often a session was marked anew."""
-        log = self.edge.log
-        return sum(
-            isinstance(one.fact, SessionMarked) for partition in range(log.partitions) for one in log.records(partition)
-        )
-
-
-class Listener:
-    """One socket of a person."""
-
-    def __init__(self, site: Site, person: Person, query: str) -> None:
-        self._connecting = site.client(query, token=person.tokens["access_token"])
-        self._number = 0
-        self.came: list[Frame] = []
-
-    async def __aenter__(self) -> Listener:
-        self.socket: ClientConnection = await self._connecting.__aenter__()
-        return self
-
-    async def __aexit__(self, *failure: Any) -> None:
-        await self._connecting.__aexit__(*failure)
-
-    async def take(self, kind: str) -> Frame:
-        """The next frame, which must be of this kind."""
-        frame: Frame = json.loads(await asyncio.wait_for(self.socket.recv(), 20))
-        self.came.append(frame)
-        assert frame["type"] == kind, frame
-        return frame
-
-    async def bodies(self, count: int) -> list[str]:
-        """The bodies of so many messages, which come next."""
-        return [(await self.take("message"))["body"] for _ in range(count)]
-
-    async def begin(self, backlog: int = 0) -> list[str]:
-        """Take what comes until the mailbox is empty; the bodies."""
-        await self.take("ready")
-        bodies = await self.bodies(backlog)
-        await self.take("caught_up")
-        return bodies
-
-    async def say(self, kind: str, **more: Any) -> int:
-        """Send a frame; its number."""
-        self._number += 1
-        await self.socket.send(json.dumps({"type": kind, "n": self._number, **more}))
-        return self._number
-
-    async def ack(self, *ids: str, kind: str = "ack") -> Frame:
-        """Acknowledge, and take the answer."""
-        number = await self.say(kind, ids=list(ids))
-        answer = await self.take("acked")
-        assert answer["n"] == number
-        return answer
-
-    async def ended(self) -> tuple[int | None, str | None]:
-        """Code and reason with which the server closes."""
-        return await asyncio.wait_for(close_of(self.socket), 20)
-
-
-@asynccontextmanager
-async def town_of(database_url: str, **settings: Any) -> AsyncIterator[Town]:
-    async with AsyncExitStack() as stack:
-        edge = await stack.enter_async_context(running(database_url, **settings))
-        processor = await stack.enter_async_context(MemoryProcessor(edge.log))
-        site = await stack.enter_async_context(listening(create_app(edge.service)))
-        yield Town(edge, site, processor)
-        await edge.service.end_sessions()
-
-
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
-
-
 @pytest.fixture
-async def town(database_url: str) -> AsyncIterator[Town]:
-    async with town_of(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def alice(town: Town) -> Person:
-    return await town.edge.person("alice")
-
-
-@pytest.fixture
-async def bob(town: Town) -> Person:
-    return await town.edge.person("bob")
+async def edge(town: Town) -> Edge:
+    return town.edge
 
 
 def facts(message: dict[str, Any]) -> dict[str, Any]:
@@ -235,30 +119,6 @@ async def test_an_error_frame_says_no_more_than_an_answer_would(town: Town, bob:
         assert (await listener.take("pong"))["n"] == 2
 
 
-@pytest.mark.parametrize(
-    ("said", "code", "reason"),
-    [(b"\x00", 1003, "unsupported_media_type"), ("hello", 4400, "malformed"), ("[]", 4400, "malformed")],
-)
-async def test_what_is_no_frame_ends_the_session(town: Town, bob: Person, said: Any, code: int, reason: str) -> None:
-    async with town.connect(bob) as listener:
-        await listener.begin()
-        await listener.socket.send(said)
-        assert await listener.ended() == (code, reason)
-    await eventually(lambda: town.ends() == [EndReason.PROTOCOL_ERROR])
-
-
-async def test_a_newer_session_of_the_device_ends_the_older(town: Town, alice: Person, bob: Person) -> None:
-    tablet = await town.edge.person("bob", "tablet")
-    async with town.connect(bob) as first, town.connect(tablet) as other:
-        await first.begin()
-        await other.begin()
-        async with town.connect(bob) as second:
-            await second.begin()
-            assert await first.ended() == (4409, "replaced")
-            await alice.send(bob, "for both devices")
-            assert await second.bodies(1) == await other.bodies(1)
-
-
 async def test_the_window_waits_for_acknowledgements(database_url: str) -> None:
     async with town_of(database_url, stream=StreamOptions(window=3)) as town:
         alice, bob = await town.edge.person("alice"), await town.edge.person("bob")
@@ -276,98 +136,6 @@ async def test_the_window_waits_for_acknowledgements(database_url: str) -> None:
             await alice.send(bob, "m5")
             await listener.ack(listener.came[3]["id"])
             assert await listener.bodies(1) == ["m5"]
-
-
-async def test_who_does_not_acknowledge_is_let_go(database_url: str) -> None:
-    async with town_of(database_url, stream=StreamOptions(ack_timeout=0.3)) as town:
-        alice, bob = await town.edge.person("alice"), await town.edge.person("bob")
-        message = (await alice.send(bob, "hello")).json()["id"]
-        async with town.connect(bob) as listener:
-            await listener.begin(1)
-            assert await listener.ended() == (4408, "ack_timeout")
-        await eventually(lambda: town.ends() == [EndReason.ACK_TIMEOUT])
-        async with town.connect(bob) as listener:
-            await listener.begin(1)
-            await listener.ack(message)
-
-
-async def test_who_gives_no_sign_of_life_is_let_go(database_url: str) -> None:
-    async with town_of(database_url, stream=StreamOptions(heartbeat=0.2)) as town:
-        bob = await town.edge.person("bob")
-        async with town.connect(bob) as alive, town.raw(await town.edge.person("bob", "tablet")) as half_open:
-            await alive.begin()
-            assert await half_open.closed() == (4408, "heartbeat_timeout")
-            await alive.say("ping")
-            await alive.take("pong")
-        await eventually(lambda: sorted(town.ends()) == [EndReason.CLIENT_CLOSED, EndReason.HEARTBEAT_TIMEOUT])
-
-
-async def test_who_takes_nothing_is_let_go_and_nothing_is_lost(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.conversation.STUCK_SECONDS", 0.3)
-    monkeypatch.setattr("api.sockets.CLOSE_SECONDS", 0.1)
-    async with town_of(database_url) as town:
-        alice, bob = await town.edge.person("alice"), await town.edge.person("bob")
-        for n in range(20):
-            assert (await alice.send(bob, f"{n:02}".ljust(60_000, "x"))).status_code == 202
-        async with town.raw(bob, receive_buffer=4096):
-            await eventually(lambda: town.ends() == [EndReason.TOO_SLOW])
-        assert [body[:2] for body in await bob.bodies()] == [f"{n:02}" for n in range(17)]
-        async with town.connect(bob) as listener:
-            seen: list[str] = []
-            while len(seen) < 20:
-                frame = json.loads(await listener.socket.recv())
-                if frame["type"] == "message":
-                    seen.append(frame["body"][:2])
-                    await listener.say("ack", ids=[frame["id"]])
-        assert seen == [f"{n:02}" for n in range(20)]
-
-
-async def test_a_token_ends_the_session_unless_it_is_renewed(town: Town, bob: Person) -> None:
-    tablet = await town.edge.person("bob", "tablet")
-    async with town.connect(bob) as listener, town.connect(tablet) as other:
-        await listener.begin()
-        await other.begin()
-        town.edge.clock.now += 600
-        fresh = (await town.edge.client.post("/tokens/refresh", json={"refresh_token": bob.tokens["refresh_token"]})).json()
-        await listener.socket.send(json.dumps({"type": "authenticate", "token": fresh["access_token"]}))
-        assert (await listener.take("authenticated"))["expires_at"] > listener.came[0]["expires_at"]
-        for token, code in ((tablet.tokens["access_token"], "token_invalid"), ("x.y.z", "token_invalid")):
-            await listener.socket.send(json.dumps({"type": "authenticate", "token": token}))
-            assert (await listener.take("error"))["problem"]["code"] == code
-        town.edge.clock.now += 600
-        assert await other.ended() == (4401, "token_expired")
-        await listener.say("ping")
-        await listener.take("pong")
-    await eventually(lambda: town.ends() == [EndReason.TOKEN_EXPIRED, EndReason.CLIENT_CLOSED])
-
-
-async def test_logging_out_and_removing_a_device_end_their_sessions(town: Town, bob: Person) -> None:
-    tablet = await town.edge.person("bob", "tablet")
-    async with town.connect(bob) as mine, town.connect(tablet) as other:
-        await mine.begin()
-        await other.begin()
-        assert (await town.edge.client.delete("/tokens/current", headers=bob.bearer)).status_code == 204
-        assert await mine.ended() == (4401, "token_revoked")
-        await other.say("ping")
-        await other.take("pong")
-        gone = await town.edge.client.delete(f"/devices/{tablet.tokens['device_id']}", headers=tablet.bearer)
-        assert gone.status_code == 204
-        assert await other.ended() == (4401, "token_revoked")
-    with pytest.raises(InvalidStatus) as refused:
-        await town.site.client(token=bob.tokens["access_token"])
-    assert refused.value.response.status_code == 401
-
-
-async def test_an_account_has_so_many_sockets_and_no_more(database_url: str) -> None:
-    async with town_of(database_url, stream=StreamOptions(sockets=2)) as town:
-        devices = [await town.edge.person("bob", label) for label in ("a", "b", "c")]
-        async with town.connect(devices[0]) as one, town.connect(devices[1]) as two, town.connect(devices[2]) as three:
-            await one.begin()
-            await two.begin()
-            assert await three.ended() == (4429, "rate_limited")
-        await eventually(lambda: town.edge.service.gateway.sockets == 0)
-        async with town.connect(devices[2]) as three:
-            await three.begin()
 
 
 async def test_while_the_log_is_away_sessions_stay_and_acknowledgements_wait(town: Town, alice: Person, bob: Person) -> None:
@@ -428,43 +196,6 @@ async def test_receipts_go_on_from_a_cursor(town: Town, alice: Person, bob: Pers
     with pytest.raises(InvalidStatus) as refused:
         await town.site.client(f"?receipts_from={told[0]['cursor']}", token=bob.tokens["access_token"])
     assert refused.value.response.status_code == 400
-
-
-async def test_a_process_that_stops_ends_its_sessions_in_order(town: Town, bob: Person) -> None:
-    async with town.connect(bob) as listener:
-        await listener.begin()
-        await town.edge.service.end_sessions()
-        assert await listener.ended() == (1012, "gateway_restart")
-    assert town.ends() == [EndReason.GATEWAY_RESTART]
-    leases = [held.record for held in town.edge.log.held(GATEWAYS, 0)]
-    assert [isinstance(one, GatewayLease) and one.ended for one in leases][-1]
-    with pytest.raises(InvalidStatus) as refused:
-        await town.site.client(token=bob.tokens["access_token"])
-    assert refused.value.response.status_code == 503
-
-
-async def test_a_connection_that_breaks_in_the_middle_of_it_loses_nothing(town: Town, alice: Person, bob: Person) -> None:
-    for n in range(3):
-        await alice.send(bob, f"m{n}")
-    async with town.raw(bob) as raw:
-        while json.loads((await raw.hear())[1])["type"] != "caught_up":
-            pass
-    await eventually(lambda: town.ends() == [EndReason.CONNECTION_LOST])
-    async with town.connect(bob) as listener:
-        assert await listener.begin(3) == ["m0", "m1", "m2"]
-
-
-async def test_the_last_acknowledgement_counts_though_nobody_waits_for_its_answer(
-    town: Town, alice: Person, bob: Person
-) -> None:
-    await alice.send(bob, "hello")
-    async with town.raw(bob) as raw:
-        frames = [json.loads((await raw.hear())[1]) for _ in range(3)]
-        raw.say(TEXT, json.dumps({"type": "ack", "n": 1, "ids": [frames[1]["id"]]}).encode())
-        raw.say(CLOSE, b"\x03\xe8")
-        assert await raw.ended()
-    await eventually(lambda: town.ends() == [EndReason.CLIENT_CLOSED])
-    assert await bob.bodies() == []
 
 
 async def test_no_text_of_anybody_is_logged(town: Town, alice: Person, bob: Person) -> None:
