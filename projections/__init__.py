@@ -7,6 +7,7 @@
 - `batch` gathers facts into columns, `apply` writes them: set-based statements, each of which may be run twice.
 - `steps` moves rows and offsets on in one transaction that fails if another projector has been there (`ReplacedError`);
   `runner` does it for ever, `refold` up to given offsets in a place that nobody reads; `rebuild` makes that the live one.
+- `replace` does that with the rows of one partition, `compare` holds the live rows against the log.
 - `reads` answers questions; `life` folds a message's rows with `schemas.lifecycle.evolve`: one meaning of the log.
 - `progress` lets a read wait until the projection has reached the end that the log had when the request came.
 

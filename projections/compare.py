@@ -14,16 +14,15 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from projections.database import Connection, configure, connect_options, load_queries, translated
-from projections.migrate import LOCK, make_place
+from projections.database import Connection, configure, connect_options, load_queries
 from projections.pointer import Line, Pointer
 from projections.rebuild import check, connection_of, control, offsets_of
 from projections.refold import QUERIES as REFOLD
 from projections.refold import Log, Partition, Refold, Tally
+from projections.scratch import SCRATCH, scratch
 from schemas.partitions import partition_for
 from schemas.topics import LIFECYCLE, RECEIPTS
 
-SCRATCH: Final = "projection_scratch"
 AT_ONCE: Final = 2_000
 """Rows of each side in memory."""
 
@@ -82,7 +81,7 @@ async def compare(
     """Hold the live projection against the log and give each difference to `found`. Changes nothing but the scratch schema,
     which it drops. Raises `RebuildRefused` (one at a time, and none during a rebuild), `DatabaseUnavailable`,
     `ForeignLogError`, and what the log raises."""
-    async with control(url) as line, _scratch(line), Refold(url, SCRATCH, log, told=told) as refold:
+    async with control(url) as line, scratch(line), Refold(url, SCRATCH, log, told=told) as refold:
         async with _snapshot(url) as early:
             offsets = await offsets_of(early)
         check(offsets, await log.ends())
@@ -215,21 +214,3 @@ async def _looking_into(line: Line) -> AsyncIterator[None]:
     async with line.transaction():
         await connection_of(line).tuples(REFOLD["look_into"], place=SCRATCH)
         yield
-
-
-@asynccontextmanager
-async def _scratch(line: Line) -> AsyncIterator[None]:
-    """An empty place, dropped at the end, and where the last one was killed before its end, at the beginning."""
-    await _drop(line)
-    async with line.transaction():
-        await connection_of(line).tuples(REFOLD["in_turn"], key=LOCK)
-        await make_place(line, SCRATCH)
-    try:
-        yield
-    finally:
-        with translated():
-            await _drop(line)
-
-
-async def _drop(line: Line) -> None:
-    await line.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCRATCH)))

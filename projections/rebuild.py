@@ -60,7 +60,7 @@ async def rebuild(
     `RebuildRefused`, `DatabaseUnavailable`, `ForeignLogError`, and what the log raises; call it again after any of them."""
     async with control(url) as line:
         live, place, resumed = await _begin(line)
-        check(await _live_offsets(line, live), await log.ends())
+        check(await live_offsets(line, live), await log.ends())
         async with Refold(url, place, log, most=most, told=told) as refold:
             await refold.to(await log.ends())
             await _tidy(line, place)
@@ -114,7 +114,8 @@ def check(offsets: Mapping[Partition, int], ends: Mapping[Partition, int]) -> No
             )
 
 
-async def _live_offsets(line: Line, live: str) -> dict[Partition, int]:
+async def live_offsets(line: Line, live: str) -> dict[Partition, int]:
+    """How far each partition of the live place has been folded."""
     async with line.transaction():
         await connection_of(line).tuples(QUERIES["look_into"], place=live)
         return await offsets_of(line)

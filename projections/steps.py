@@ -1,7 +1,8 @@
 """From records of a topic to a transaction: what the projector and a rebuild do alike.
 
 A step is one partition's part of a batch: decoded, chained, and checked to follow the step before without a hole. Taking
-steps moves the offset rows from exactly where they start; where they are elsewhere, nothing is written (`ReplacedError`).
+steps moves the offset rows from exactly where they start, offset and chain; where they are elsewhere, nothing is written
+(`ReplacedError`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ class Step:
     end: int
     last_event_id: UUID | None
     last_at_ms: int
+    h_before: bytes | None
     h: bytes | None
     records: list[Any]
     refused: list[tuple[AnyRaw, str]] = field(default_factory=list)
@@ -107,8 +109,8 @@ class Steps:
                 continue
             event_id = record.event_id
             records.append(placed(record, Place(topic, partition, raw.offset), raw.at_ms))
-        h = self._chained(partition, raws)
-        return Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, h, records, refused)
+        before, h = self._standing[partition].h, self._chained(partition, raws)
+        return Step(partition, raws[0].offset, raws[-1].offset + 1, event_id, raws[-1].at_ms, before, h, records, refused)
 
     async def take(self, transaction: Connection, steps: Sequence[Step]) -> Applied:
         """Rows and offsets of these steps, inside the caller's transaction; call `taken` once it is committed."""
@@ -184,6 +186,7 @@ def _moves(topic: str, steps: Sequence[Step]) -> Mapping[str, Any]:
         "ends": columns.bigints([step.end for step in steps]),
         "event_ids": columns.uuids([step.last_event_id for step in steps]),
         "at_ms": columns.bigints([step.last_at_ms for step in steps]),
+        "chained": columns.byteas([step.h_before for step in steps]),
         "chains": columns.byteas([step.h for step in steps]),
     }
 

@@ -31,42 +31,66 @@ def both_reached() -> Settings:
     return settings
 
 
-def rebuild(drop_old: DropOld = False, as_json: Json = False) -> None:
+def rebuild(
+    partition: Annotated[int | None, typer.Option(help="Only this partition, in place.", min=0)] = None,
+    drop_old: DropOld = False,
+    as_json: Json = False,
+) -> None:
     """Make the projection anew from the log, beside the live one, while everything runs; then put it in its place.
 
     May be stopped or killed at any time: run again, it goes on from where it was. The schema that it replaces is kept until
     `--drop-old`. Accounts are not touched.
     """
-    from deploy.wiring.rebuild import run_drop_other, run_rebuild
-
+    if drop_old and partition is not None:
+        raise Misconfigured("--partition replaces rows and keeps no old schema: leave --drop-old out")
     settings = both_reached()
     if drop_old:
-        dropped = run_drop_other(settings)
-        if as_json:
-            show_json({"dropped": dropped})
-        else:
-            say(f"dropped the schema {dropped}" if dropped else "there is no schema but the live one")
-        return
+        _drop_old(settings, as_json)
+    elif partition is None:
+        _whole(settings, as_json)
+    else:
+        _one(settings, partition, as_json)
+
+
+def _whole(settings: Settings, as_json: bool) -> None:
+    from deploy.wiring.rebuild import run_rebuild
+
     began = time.monotonic()
     with Progress("records") as progress:
         done = run_rebuild(settings, lambda tally: progress(tally.records, tally.due))
     records, seconds = done.tally.records, time.monotonic() - began
     if as_json:
-        show_json(
-            {
-                "live": done.live,
-                "kept": done.kept,
-                "resumed": done.resumed,
-                "records": records,
-                "refused": done.tally.refused,
-                "seconds": round(seconds, 3),
-            }
-        )
+        said = {"live": done.live, "kept": done.kept, "resumed": done.resumed}
+        show_json({**said, "records": records, "refused": done.tally.refused, "seconds": round(seconds, 3)})
         return
     say(f"folded {records:,} records in {seconds:.1f} s; live is now the schema {done.live}")
     if done.tally.refused:
         say(f"{done.tally.refused} records could not be understood, as before: they are in restante.quarantine")
     say(f"{done.kept} is kept as it was; `restante rebuild --drop-old` drops it")
+
+
+def _one(settings: Settings, partition: int, as_json: bool) -> None:
+    from deploy.wiring.rebuild import run_replace
+
+    began = time.monotonic()
+    with Progress("records") as progress:
+        done = run_replace(settings, partition, lambda tally: progress(tally.records, tally.due))
+    said = {"partition": partition, "records": done.tally.records, "deleted": done.deleted, "written": done.written}
+    if as_json:
+        show_json({**said, "refused": done.tally.refused, "seconds": round(time.monotonic() - began, 3)})
+        return
+    say(f"folded {done.tally.records:,} records of partition {partition} in {time.monotonic() - began:.1f} s")
+    say(f"{done.deleted:,} rows went and {done.written:,} came, in one transaction")
+
+
+def _drop_old(settings: Settings, as_json: bool) -> None:
+    from deploy.wiring.rebuild import run_drop_other
+
+    dropped = run_drop_other(settings)
+    if as_json:
+        show_json({"dropped": dropped})
+    else:
+        say(f"dropped the schema {dropped}" if dropped else "there is no schema but the live one")
 
 
 def register(app: typer.Typer) -> None:

@@ -18,6 +18,7 @@ from projections.compare import Compared, Difference, compare
 from projections.errors import ForeignLogError, ProjectionsError
 from projections.rebuild import RebuildRefused, Rebuilt, drop_other, rebuild
 from projections.refold import Log, Tally
+from projections.replace import Replaced, replace_partition
 from schemas.topics import LIFECYCLE, RECEIPTS
 
 T = TypeVar("T")
@@ -31,6 +32,18 @@ def run_rebuild(settings: Settings, told: Callable[[Tally], None]) -> Rebuilt:
     async def work() -> Rebuilt:
         async with log_of(settings) as log:
             return await rebuild(url, log, told)
+
+    return run(work())
+
+
+def run_replace(settings: Settings, partition: int, told: Callable[[Tally], None]) -> Replaced:
+    """One partition of the live projection."""
+    assert settings.database_url
+    url = settings.database_url
+
+    async def work() -> Replaced:
+        async with log_of(settings) as log:
+            return await replace_partition(url, log, partition, told)
 
     return run(work())
 

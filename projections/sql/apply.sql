@@ -20,10 +20,11 @@ WITH locked AS (
 )
 UPDATE offsets SET next_offset = given.next_offset, last_event_id = given.event_id, last_at_ms = given.at_ms,
     chain = given.chain
-FROM unnest(%(partitions)s, %(starts)s, %(ends)s, %(event_ids)s, %(at_ms)s, %(chains)s)
-     AS given(partition, started, next_offset, event_id, at_ms, chain)
+FROM unnest(%(partitions)s, %(starts)s, %(ends)s, %(event_ids)s, %(at_ms)s, %(chained)s, %(chains)s)
+     AS given(partition, started, next_offset, event_id, at_ms, chained, chain)
 JOIN locked USING (partition)
-WHERE offsets.topic = %(topic)s AND offsets.partition = given.partition AND offsets.next_offset = given.started;
+WHERE offsets.topic = %(topic)s AND offsets.partition = given.partition AND offsets.next_offset = given.started
+  AND offsets.chain IS NOT DISTINCT FROM given.chained;
 
 -- name: announce
 -- Tell those who wait; they hear it when the transaction commits. Nothing is committed where this is not the live schema: a

@@ -56,6 +56,8 @@ def test_killed_run_again_and_dropped_while_devices_sync(service: Service, alice
         said = json.loads(done.stdout)
         assert said["resumed"] == killed is True
         sent.append(alice.send(bob, "after the swap"))
+        one = json.loads(run(service, "rebuild", "--partition", "0", "--json").stdout)
+        assert one["deleted"] == one["written"]
         compared = run(service, "audit", "--against-projection", "--json")
         assert (compared.returncode, json.loads(compared.stdout)["differences"]) == (0, []), compared.stderr
         dropped = json.loads(run(service, "rebuild", "--drop-old", "--json").stdout)
