@@ -346,7 +346,7 @@ def create_admin_app(service: Service) -> Starlette:
         rate=None,
         answers={200: None},
     )
-    return _application(service.admin_edge, [*health_operations(service.health), exposed])
+    return _application(service.admin_edge, [*health_operations(service.health, in_figures=True), exposed])
 
 
 def _application(edge: Edge, operations: Sequence[Operation], *sockets: BaseRoute) -> Starlette:

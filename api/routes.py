@@ -23,8 +23,8 @@ from api.stream import PATH, Stream, StreamQuery
 _READ: Final[tuple[Code, ...]] = ("log_unavailable", "projection_behind")
 
 
-def health_operations(health: HealthCalls) -> list[Operation]:
-    """The calls that ask how it stands."""
+def health_operations(health: HealthCalls, *, in_figures: bool = False) -> list[Operation]:
+    """The calls that ask how it stands; on the admin port they are answered in figures."""
     answers = {200: models.Health, 503: models.Health}
     return [
         Operation(
@@ -48,7 +48,7 @@ def health_operations(health: HealthCalls) -> list[Operation]:
         Operation(
             method="GET",
             path="/health",
-            handler=health.whole,
+            handler=health.whole_in_figures if in_figures else health.whole,
             summary="Whether the whole service does its work",
             access=ANYONE,
             rate=None,

@@ -6,5 +6,5 @@ never asserted: what can fail here is only the correctness that is checked on th
 
 `client`, `stream` and `load` make the traffic, `dialect` knows both HTTP interfaces, `service` starts and stops, `measure`
 reads /proc, `single`, `batch`, `drain`, `deep`, `push` and `waiting` are the scenarios (the last two have no peer), `goals`
-and `report` compare and print, `sampling` profiles.
+and `report` compare and print, `sampling` profiles. `append`, `decide`, `project` and `security` are programs of their own.
 """

@@ -176,10 +176,12 @@ async def test_health_says_what_is_wrong(edge: Edge, monkeypatch: pytest.MonkeyP
     assert await reasons() == ["no processor is running"]
     assert await reasons("/health/ready") == []
     edge.processor.update(members=1, seconds=31.0)
-    assert await reasons() == ["the processor is 31 s behind the log"]
+    assert await reasons() == ["the processor is behind the log"]
+    assert (await edge.admin.get("/health")).json()["reasons"] == ["the processor is 31 s behind the log"]
     edge.processor["seconds"] = 0.0
     monkeypatch.setattr(edge.service.lag, "behind_seconds", 45.0)
-    assert await reasons() == ["the projection is 45 s behind the log"]
+    assert await reasons() == ["the projection is behind the log"]
+    assert (await edge.admin.get("/health")).json()["reasons"] == ["the projection is 45 s behind the log"]
     monkeypatch.undo()
 
 
