@@ -32,7 +32,7 @@ from api.logins import Logins
 from api.mailbox import Mailbox
 from api.me import MyAccount
 from api.messages import Messages
-from api.outside import Elsewhere, OutsideTokens
+from api.outside import OUTSIDE_SECONDS, Elsewhere, OutsideTokens
 from api.page import page
 from api.passwords import Passwords
 from api.presence import PresenceCalls
@@ -115,7 +115,8 @@ class Service:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.passwords = Passwords()
-        self.revocations = Revocations(parts.database.url, ttl=parts.access_ttl, clock=parts.clock)
+        remembered = OUTSIDE_SECONDS if parts.outside else parts.access_ttl
+        self.revocations = Revocations(parts.database.url, ttl=remembered, clock=parts.clock)
         self.lag = LagWatch(parts.log, parts.progress, parts.clock)
         accounts, master = Accounts(parts.database), MasterKey(*parts.secrets.master_keys)
         self.seen = LastSeen(accounts, parts.clock)

@@ -26,6 +26,9 @@ from api.provider import Login, Provider
 from api.registrations import Registrations
 from api.tokens import REMEMBERED, DeviceLabel, Principal
 
+OUTSIDE_SECONDS: Final = 86_400.0
+"""For so long ends of tokens are remembered: a socket lives as long as its token, and the provider says how long."""
+
 _LABEL_CHARACTERS: Final = 64
 _NAME: Final = re.compile(NAME)
 _LONGEST_NAME: Final = 63
@@ -86,9 +89,9 @@ class OutsideTokens:
         login = await self._provider.login_of(token)
         with asking_accounts():
             row = await self._accounts.outside(self._subject(login), None)
+            if row is None or row.user_id != who.user:
+                raise Problem("token_invalid", "A socket stays with its account and device. Connect anew for another.")
             generation = await self._accounts.token_shown(who.device, login.issued_at)
-        if row is None or row.user_id != who.user:
-            raise Problem("token_invalid", "A socket stays with its account and device. Connect anew for another.")
         if generation is None:
             raise _ended()
         return Principal(who.user, who.device, login.expires_at, generation)
@@ -119,7 +122,7 @@ class OutsideTokens:
         """Make the account under the first name that is free, and read it: where two came at once, there is one."""
         if not self._open_to_all:
             raise Problem("signup_closed", "There is no account for this login, and none is made here. Ask the operator.")
-        for name in names_for(login.name, subject):
+        for name in (*names_for(login.name, subject), f"user-{new_id().hex}"):  # the last one, nobody can take before
             user_id = new_id()
             wrapped_key = self._master.make(user_id)
             await self._accounts.create_outside(user_id=user_id, name=name, subject=subject, wrapped_key=wrapped_key)

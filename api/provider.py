@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from time import monotonic
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlsplit
@@ -51,7 +52,7 @@ _log = structlog.get_logger("restante.api")
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 Fetch = Callable[[str], Mapping[str, Any]]
-"""Blocks for the JSON object at a URL. Raises `OSError` or `ValueError`."""
+"""Blocks for the JSON object at a URL. Raises `OSError`, `HTTPException` or `ValueError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ class Provider:
         self._asked_at = monotonic()
         try:
             self._keys = await asyncio.to_thread(self._fetched)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             _log.warning("provider_keys_not_fetched", error=type(error).__name__, reason=str(error)[:200])
 
     def _fetched(self) -> dict[str, _Key]:

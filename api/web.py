@@ -22,7 +22,7 @@ _ALL_SECURE: Final = (*_SECURE, _POLICY)
 EVERYWHERE: Final = (*_PLAIN, _POLICY)
 """The headers of an answer that was given before anything was known of the call."""
 
-_ASKED: Final = (b"access-control-allow-headers", b"authorization, content-type, idempotency-key")
+_ASKED: Final = (b"access-control-allow-headers", b"authorization, content-type, idempotency-key, restante-device")
 _SHOWN: Final = (
     b"access-control-expose-headers",
     b"idempotency-replayed, location, retry-after, www-authenticate, x-request-id",

@@ -27,6 +27,7 @@ _ATTEMPTS = 4
 _REMEDIES: Mapping[str, str] = {
     "bad_credentials": "check name and password; `restante login NAME --create` makes an account",
     "name_taken": "choose another name, or log in without --create",
+    "accounts_elsewhere": "these commands cannot log in there; come with the provider's token over HTTP",
     "signup_closed": "ask the operator of the service for an account",
     "recipient_unknown": "check the name of the recipient",
     "token_missing": "run `restante login`",

@@ -176,7 +176,8 @@ def test_every_name_that_is_tried_follows_the_rule() -> None:
 async def test_an_erased_subject_does_not_come_back_and_nobody_gets_the_name(edge: Edge, openid: OpenId) -> None:
     heidi = await visitor(edge, openid, "s-7", preferred_username="heidi")
     await heidi.me()
-    await edge.database.run(b"UPDATE accounts.accounts SET erased_at = now(), wrapped_key = NULL")
+    assert (await edge.client.delete("/accounts/me", headers=heidi.bearer)).status_code == 204
+    assert code(await heidi.get("/messages/sync")) == (401, "token_revoked")
     edge.clock.now += 900
     assert code(await heidi.get("/messages/sync")) == (401, "token_revoked")
     assert code(await (await later(edge, openid, heidi)).get("/accounts/me")) == (401, "token_revoked")
