@@ -64,17 +64,19 @@ def decision_id(message_id: UUID | None, session_id: UUID | None, kind: str) -> 
     return derived_id(message_id.bytes if message_id else b"", session_id.bytes if session_id else b"", kind.encode())
 
 
-def decision(here: Here, fact: MessageStored, recorded: Recorded, producer: str) -> DeliveryAttempted | PendingSync:
-    """The fact that follows from a message; what is pushed because of it goes along in `decide`."""
-    position = recorded.place.offset
+def decision(
+    here: Here, message_id: UUID, recipient: UUID, cause: UUID, position: int, producer: str
+) -> DeliveryAttempted | PendingSync:
+    """The fact that follows from a message that event `cause` stored at `position`; what is pushed because of it goes along
+    in `decide`."""
     present = _present(here, position)
     if not present:
         return PendingSync(
-            event_id=decision_id(fact.message_id, None, "pending_sync"),
+            event_id=decision_id(message_id, None, "pending_sync"),
             producer=producer,
-            recipient=fact.recipient,
-            causation_id=fact.event_id,
-            message_id=fact.message_id,
+            recipient=recipient,
+            causation_id=cause,
+            message_id=message_id,
             position=position,
             reason=PendingReason.NO_SESSION,
             session_id=None,
@@ -82,11 +84,11 @@ def decision(here: Here, fact: MessageStored, recorded: Recorded, producer: str)
             policy=POLICY,
         )
     return DeliveryAttempted(
-        event_id=decision_id(fact.message_id, None, "delivery_attempted"),
+        event_id=decision_id(message_id, None, "delivery_attempted"),
         producer=producer,
-        recipient=fact.recipient,
-        causation_id=fact.event_id,
-        message_id=fact.message_id,
+        recipient=recipient,
+        causation_id=cause,
+        message_id=message_id,
         position=position,
         sessions=tuple(_evidence(seat) for seat in present),
         policy=POLICY,
@@ -98,8 +100,10 @@ def _present(here: Here, position: int) -> list[Seat]:
 
 
 def _message(here: Here, fact: MessageStored, recorded: Recorded, producer: str) -> list[Outgoing]:
-    decided = Outgoing(decision(here, fact, recorded, producer), recorded.place.partition)
-    return [decided, *_pushes(_present(here, recorded.place.offset), fact, recorded, producer)]
+    position = recorded.place.offset
+    decided = decision(here, fact.message_id, fact.recipient, fact.event_id, position, producer)
+    pushes = _pushes(_present(here, position), fact, recorded, producer)
+    return [Outgoing(decided, recorded.place.partition), *pushes]
 
 
 def _evidence(seat: Seat) -> SessionSeen:

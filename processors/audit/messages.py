@@ -10,10 +10,9 @@ from processors.audit.rows import Life
 from processors.audit.sessions import Acknowledgement, Sessions
 from processors.audit.shelves import NEAR_ROWS, Disk, Shelf
 from processors.decisions import POLICY
-from schemas.events import DeliveryAttempted, Entry, MessagesErased, MessagesRead, MessageStored, PendingSync, Place
+from schemas.events import DeliveryAttempted, Entry, MessagesErased, MessagesRead, MessageStored, PendingSync
 from schemas.lifecycle import Status
 from schemas.raw import RawRecord
-from schemas.topics import LIFECYCLE
 
 _REPEATS_KEPT = 256
 
@@ -166,13 +165,11 @@ class Messages:
             return
         assert fact.causation_id is not None
         cause = fact.causation_id.int
-        position, at_ms = next(
-            ((at, when) for event, at, when in life.repeats if event == cause), (life.position, life.stored_ms)
-        )
+        position = next((at for event, at, _ in life.repeats if event == cause), life.position)
         strange = [seen for seen in fact.sessions if not self._sessions.is_known(seen, fact.recipient)]
         if strange:
             text = f"it saw session {strange[0].session_id} at epoch {strange[0].epoch}, where the log has no such marker"
-        elif not follows(fact, Place(LIFECYCLE, self._notes.partition, position), at_ms, self._sessions.opened_at):
+        elif not follows(fact, position, self._sessions.opened_at):
             text = f"the policy {POLICY} does not give this {type(fact).__name__} from the evidence in it"
         else:
             return
