@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ REFUSED = {
     "garbage": "token_invalid",
     "expired": "token_expired",
     "logged out": "token_revoked",
+    "erased": "token_revoked",
 }
 """Callers without a good token, and what they are told where one is needed."""
 
@@ -158,6 +160,8 @@ async def world(edge: Edge, number: int) -> World:
         await edge.person(f"bob{number}", device) for device in ("phone", "laptop", "left", "spare")
     ]
     await edge.client.delete("/tokens/current", headers=left.bearer)
+    erased = await edge.person(f"erin{number}")
+    await edge.client.delete("/accounts/me", headers=erased.bearer)
     sent = (await sender.send(recipient, "for bob only")).json()["id"]
     await recipient.send(sender)
     theirs = Things(
@@ -174,6 +178,7 @@ async def world(edge: Edge, number: int) -> World:
         "garbage": {"Authorization": "Bearer a.b.c"},
         "expired": early.bearer,
         "logged out": left.bearer,
+        "erased": erased.bearer,
         **{name: person.bearer for name, person in people.items()},
     }
     private = [sent, "for bob only", *(person.tokens["device_id"] for person in (recipient, other, left, spare))]
@@ -314,3 +319,15 @@ async def test_a_route_that_names_things_of_others_is_tried_with_them(edge: Edge
     for key, row in rows_of(create_app(edge.service)).items():
         refusals = {asked.stranger for asked in SAID[key] if isinstance(asked.stranger, str)}
         assert row.access.otherwise in {None, *refusals} or row.access.caller == "socket", key
+
+
+async def test_the_page_shows_the_table(edge: Edge) -> None:
+    rows = {**rows_of(create_app(edge.service)), **rows_of(create_admin_app(edge.service))}
+    tokens = {"anyone": "no", "account": "yes", "socket": "yes, or in the first frame"}
+    lines = [
+        f"| `{method} {path}` | {tokens[row.access.caller]} | {row.access.what} | "
+        f"{'`' + row.access.otherwise + '`' if row.access.otherwise else ''} |"
+        for (method, path), row in sorted(rows.items(), key=lambda one: (one[1].access.caller, one[0][1], one[0][0]))
+    ]
+    page = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in page, "\n" + "\n".join(lines)
