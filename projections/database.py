@@ -166,12 +166,12 @@ class Database:
                 yield Connection(raw, self._pointer)
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Connection]:
+    async def snapshot(self, *, seconds: float = ANSWER_SECONDS) -> AsyncIterator[Connection]:
         """A connection whose statements all see the same state, and change nothing. Its first question is which schema is
-        live, so all of them look into the one that is live in what they see."""
+        live, so all of them look into the one that is live in what they see. `seconds` is what each statement may take."""
         with translated():
             async with self._lent() as raw, _steady(raw), raw.transaction():
-                connection = Connection(raw, self._pointer)
+                connection = Connection(raw, self._pointer, seconds=seconds)
                 await connection.turn()
                 yield connection
 

@@ -80,6 +80,10 @@ class Projector:
         self.folding = False
         """True while it reads and writes; False while Kafka or PostgreSQL is away."""
 
+    def has(self, partition: int) -> bool:
+        """Whether this partition is ours, as far as we have measured."""
+        return partition in self._measured
+
     async def run(self) -> None:
         """Fold until cancelled. Raises `ForeignLogError` and `QuarantineLimitError`; waits out everything else."""
         least, most = BACK_OFF_SECONDS

@@ -76,6 +76,24 @@ MESSAGES_PENDING: Final = Gauge(
     "Messages in mailboxes that a device has yet to acknowledge, as the projector estimates them.",
     registry=REGISTRY,
 )
+MESSAGES: Final = Gauge(
+    "restante_messages",
+    "Messages by partition and state, as a projector counts them again and again. Many PendingSync: clients do not come.",
+    ["partition", "state"],
+    registry=REGISTRY,
+)
+MESSAGE_REPEATS: Final = Gauge(
+    "restante_message_repeats",
+    "MessageStored records that repeat a known id, by partition. With restante_messages that is all MessageStored records.",
+    ["partition"],
+    registry=REGISTRY,
+)
+MESSAGES_MISPLACED: Final = Gauge(
+    "restante_messages_misplaced",
+    "Messages not in exactly one of mailbox, acknowledged, erased, by partition. Any: restante audit --against-projection.",
+    ["partition"],
+    registry=REGISTRY,
+)
 SESSIONS: Final = Gauge(
     "restante_sessions",
     "Live sessions in the processor's table.",

@@ -14,6 +14,7 @@ from deploy.wiring import process
 from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
 from producers.recorded import LogReader
+from projections.conservation import Counting
 from projections.database import Database
 from projections.folds import FACTS, TOLD
 from projections.runner import Projector
@@ -45,6 +46,8 @@ async def _projector(settings: Settings, admin_port: int) -> None:
             admin = admin_app(lambda: _reasons(projectors))
             async with served(admin, settings.admin_host, admin_port, "RESTANTE_ADMIN_PORT") as serving:
                 folding = [asyncio.create_task(one.run(), name="folding") for one in projectors]
+                counting = Counting(database, lambda: projectors[0].has(0))  # one of several projectors has it
+                folding.append(asyncio.create_task(counting.run(), name="counting"))
                 try:
                     await until(stop, serving, *folding)
                 finally:

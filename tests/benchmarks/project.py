@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import projections.runner
+from projections.conservation import LEAST_SECONDS, SHARE, count
 from projections.database import Database
 from projections.migrate import migrate
 from projections.reads import START, Reads
@@ -128,6 +129,14 @@ async def main(url: str, messages: int) -> None:
             began = time.perf_counter()
             await reads.page(account, device, after=START, limit=100, max_bytes=1 << 20)
             times.append(time.perf_counter() - began)
+        (name,) = (await database.tuples(b"SELECT current_database()"))[0]
+        began, before, here = time.perf_counter(), _server_cpu(name), time.process_time()
+        await count(database)
+        took, here, after = time.perf_counter() - began, time.process_time() - here, _server_cpu(name)
+    burnt = here + (0.0 if before is None or after is None else after - before)
+    period = max(LEAST_SECONDS, took / SHARE)
+    print(f"counting {messages} messages by state: {1e3 * took:.0f} ms, {1e3 * burnt:.0f} ms of CPU,", end=" ")
+    print(f"each {period:.0f} s: {100 * burnt / period:.2f} % of a core")
     print(f"a page of a mailbox: p50 {1e3 * sorted(times)[100]:.2f} ms, p99 {1e3 * sorted(times)[198]:.2f} ms")
 
 

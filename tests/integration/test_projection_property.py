@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from uuid import UUID
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.apply import apply
+from projections.conservation import count
 from projections.database import Database
 from projections.reads import START, Reads
 from schemas.events import Fact, Recorded
@@ -118,6 +120,15 @@ async def check(database: Database, state: Recipient) -> None:
             await check_mailbox(reads, state, device)
 
 
+async def check_count(database: Database, state: Recipient) -> None:
+    """Messages by state are the model's, none is nowhere, and with the rejected repeats that is every MessageStored."""
+    counted = await count(database)
+    states = Counter(message.status for message in state.messages.values())
+    assert {status: found for status, found in counted.messages.get(0, {}).items() if found} == states
+    assert counted.misplaced.get(0, 0) == 0
+    assert counted.repeats.get(0, 0) == sum(len(message.repeats) for message in state.messages.values())
+
+
 async def check_mailbox(reads: Reads, state: Recipient, device: UUID) -> None:
     owed = [(message.position, message.message_id, message.status) for message in state.mailbox(device)]
     page = await reads.page(BOB, device, after=START, limit=100, max_bytes=1 << 20)
@@ -144,6 +155,7 @@ def test_any_history_in_any_batches_is_the_fold(
             edges = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})
             await folded(database, [log[start:end] for start, end in pairwise(edges)])
             await check(database, fold(log))
+            await check_count(database, fold(log))
             before = await everything(database)
             await folded(database, [log[min(again, len(log)) :]])
             assert await everything(database) == before
