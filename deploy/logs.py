@@ -26,6 +26,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "trace": "the same, as lines",
     "at": "the places in our code that an error passed",
     "causes": "the kinds of the errors behind an error",
+    "url": "where callers find it",
+    "admin_url": "where its metrics and health are",
     "request_id": "the request, as its answer names it",
     "route": "the route's pattern, without what was put into it",
     "method": "the HTTP method",

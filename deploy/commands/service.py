@@ -6,15 +6,18 @@ What a command is made of (Kafka's client, Faust, Starlette) is imported where i
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from deploy.commands.screen import Waiting, out, say, show_json, show_table
-from deploy.errors import Refused
+from deploy.errors import DeployError, Refused
 from deploy.local.home import Home
 from deploy.local.ports import choose
-from deploy.local.role import health_path, http_status
+from deploy.local.role import bracketed, health_path, http_status
 from deploy.settings import ROLES, Role, Settings, given_settings, machine_environment, read_settings, require
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table, for programs.")]
@@ -68,37 +71,65 @@ def api() -> None:
     settings, admin = _settings_of("api")
     port = choose(settings.host, settings.port, frozenset({admin}))
     scheme = "http" if settings.tls_cert is None else "https"
-    say(f"api: {scheme}://{settings.host}:{port}, metrics and health http://{settings.admin_host}:{admin}")
+    _tell(settings, admin, url=f"{scheme}://{bracketed(settings.host)}:{port}")
     from deploy.wiring.api import run_api
 
-    run_api(settings, port, admin)
+    with _end_logged():
+        run_api(settings, port, admin)
 
 
 def processor() -> None:
     """Run one processor alone: it decides push or PendingSync. Run as many as there are cores for it."""
     settings, admin = _settings_of("processor")
-    say(f"processor: metrics and health http://{settings.admin_host}:{admin}")
+    _tell(settings, admin)
     from deploy.wiring.processor import run_processor
 
-    run_processor(settings, admin)
+    with _end_logged():
+        run_processor(settings, admin)
 
 
 def projector() -> None:
     """Run one projector alone: it folds the log into PostgreSQL. Several share the partitions."""
     settings, admin = _settings_of("projector")
-    say(f"projector: metrics and health http://{settings.admin_host}:{admin}")
+    _tell(settings, admin)
     from deploy.wiring.projector import run_projector
 
-    run_projector(settings, admin)
+    with _end_logged():
+        run_projector(settings, admin)
 
 
 def notary() -> None:
     """Run the notary alone: it signs how far the log has come; `restante verify` then notices any change."""
     settings, admin = _settings_of("notary")
-    say(f"notary: metrics and health http://{settings.admin_host}:{admin}, statements in {settings.notary_dir}")
+    _tell(settings, admin)
     from deploy.wiring.notary import run_notary
 
-    run_notary(settings, admin)
+    with _end_logged():
+        run_notary(settings, admin)
+
+
+@contextmanager
+def _end_logged() -> Iterator[None]:
+    """Why a role ends goes into its log as a line like the others, where nobody sits at a terminal."""
+    import structlog
+
+    try:
+        yield
+    except DeployError as error:
+        if sys.stderr.isatty():
+            raise
+        _log = structlog.get_logger("restante.deploy")
+        _log.error("ended", error=str(error))
+        raise typer.Exit(error.exit_code) from error
+
+
+def _tell(settings: Settings, admin: int, url: str | None = None) -> None:
+    """The first line of a role's log."""
+    import structlog
+
+    _log = structlog.get_logger("restante.deploy")
+    _log = _log if url is None else _log.bind(url=url)
+    _log.info("starting", admin_url=f"http://{bracketed(settings.admin_host)}:{admin}")
 
 
 def _settings_of(role: Role) -> tuple[Settings, int]:

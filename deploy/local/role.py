@@ -60,3 +60,8 @@ async def http_status(host: str, port: int, path: str, within: float = 2.0) -> i
 def reachable_host(host: str) -> str:
     """Where to knock for a server that listens on `host`: one that listens everywhere is here too."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host

@@ -18,7 +18,7 @@ from deploy.local import kafka_jars, ports
 from deploy.local.home import Home
 from deploy.local.kafka import LocalKafka
 from deploy.local.postgres import LocalPostgres
-from deploy.local.role import RoleProcess, reachable_host
+from deploy.local.role import RoleProcess, bracketed, reachable_host
 from deploy.local.server import Server
 from deploy.local.supervisor import Supervisor
 from deploy.settings import ROLES, TABLE, Role, Settings
@@ -116,10 +116,10 @@ class Up:
             environment = {**common, **self._secrets_of(role), "RESTANTE_ADMIN_PORT": str(admin[role])}
             roles[role] = RoleProcess(role, self.home.log_of(role), environment, host, admin[role])
         scheme = "http" if settings.tls_cert is None else "https"
-        shown = f"{scheme}://{_bracket(reachable_host(settings.host))}:{port}"
+        shown = f"{scheme}://{bracketed(reachable_host(settings.host))}:{port}"
         self._facts = {
             "url": shown,
-            "admin": {role: f"http://{_bracket(reachable_host(host))}:{admin[role]}" for role in ROLES},
+            "admin": {role: f"http://{bracketed(reachable_host(host))}:{admin[role]}" for role in ROLES},
             "kafka": settings.kafka,
             "database_url": settings.database_url,
             "data_dir": str(self.home.path),
@@ -231,7 +231,3 @@ class _Stop:
         if number == signal.SIGINT:
             self.exit_code = 130
         self.asked.set()
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
