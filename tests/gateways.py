@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import wraps
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from schemas.lifecycle import Message, Recipient, fold
 from schemas.push import Push, PushedMessage, PushKind
 from schemas.topics import PUSH
 from tests.builders import ALICE, BOB, PHONE, an_id, registered, stored
+from tests.simulation.loop import run
 
 T = TypeVar("T")
 
@@ -346,3 +348,22 @@ def _found(message: Message, device: UUID) -> Found:
         delivered_to_device=device in message.deliveries,
         read=message.read is not None,
     )
+
+
+def on_a_gateway(test: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+    """Run a test with a gateway at work."""
+
+    @wraps(test)
+    def played() -> None:
+        async def work() -> None:
+            async with running() as world:
+                await test(world)
+
+        run(work())
+
+    del played.__wrapped__  # its argument is no fixture
+    return played
+
+
+def ids(*numbers: int) -> list[str]:
+    return [str(an_id("msg", number)) for number in numbers]

@@ -20,7 +20,7 @@ from projections.apply import apply
 from schemas.events import AccountErased, MessagesErased
 from schemas.metrics import REGISTRY
 from tests.builders import delivered, entry
-from tests.contract.test_http_devices import Held, code, delete, facts, refresh, waits_for_a_lock
+from tests.contract.device_calls import Held, code, delete, facts, refresh, waits_for_a_lock
 from tests.contract.test_http_receipts import receipts, told
 from tests.edge import PARTITIONS, PASSWORD, Edge, Person, running
 from tests.eventually import eventually
