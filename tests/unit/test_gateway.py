@@ -1,4 +1,4 @@
-"""A gateway's promises, one by one on a virtual clock: what comes, and the gateway itself. (All at once: tests/simulation)"""
+"""A gateway's promises one by one, on a virtual clock: what comes, and the gateway itself."""
 
 from __future__ import annotations
 
