@@ -134,7 +134,7 @@ def _copy_statements(unfinished: Path, span: Span, files: Sequence[Path], hashes
 
 def _closing(span: Span) -> dict[str, Any]:
     statement = span.closing.statement
-    at = datetime.fromtimestamp(statement.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    at = datetime.fromtimestamp(statement.at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "first": span.opening.statement.number,
         "last": statement.number,

@@ -116,7 +116,15 @@ class Notary:
             await self._state(register, points)
 
     async def _state(self, register: Register, points: dict[Place, Point]) -> None:
-        statement = await asyncio.to_thread(register.append, int(self._clock() * 1000), list(points.values()))
+        writing = asyncio.create_task(
+            asyncio.to_thread(register.append, int(self._clock() * 1000), list(points.values())), name="statement"
+        )
+        try:
+            statement = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})  # the directory is ours until the line is whole
+            raise
+        self.away = ""
         metrics.NOTARY_STATEMENTS.inc()
         _log.info("notary_signed", number=statement.number, count=sum(p.last + 1 - p.first for p in statement.points))
         points.clear()

@@ -37,6 +37,7 @@ class Signed:
     def __init__(self, files: Sequence[Path], key: PublicKey, *, complete: bool, anchor: Anchor | None = None) -> None:
         """Reads all files. Raises `NoStatements` where none holds a statement, OSError."""
         self._files = list(files)
+        self._numbers = {file: number for number, file in enumerate(self._files)}
         self._lines: dict[Place, _Lines] = {}
         self.faults: list[str] = []
         self.heads: Mapping[Place, Point] = {}
@@ -82,7 +83,7 @@ class Signed:
 
     def _note(self, found: Placed, place: Place) -> None:
         lines = self._lines.setdefault(place, _Lines())
-        lines.files.append(self._files.index(found.file))
+        lines.files.append(self._numbers[found.file])
         lines.places.append(found.at)
         lines.checks.append(_check(found.hash))
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
+import fastavro
 import pytest
 
 from deploy import cli
@@ -18,8 +20,11 @@ from producers.log import LogUnavailable
 from producers.signed import Signed
 from producers.statements import public_key, statement_files
 from producers.verifying import Report, verify
+from schemas.codec import encode
+from schemas.containers import container_schema
 from schemas.raw import RawRecord
 from schemas.topics import LIFECYCLE
+from tests.builders import stored
 from tests.notarized import MemoryTopic, Notarized
 
 DAY_MS = 86_400_000
@@ -147,6 +152,25 @@ def test_a_manifest_that_leaves_something_out_is_noticed(log: Notarized, tmp_pat
         (target / "manifest.json").write_text(text)
         with pytest.raises(NoExport):
             verified(target)
+
+
+def test_a_fact_that_its_bytes_do_not_say_is_noticed_whatever_the_manifest_says(log: Notarized, tmp_path: Path) -> None:
+    target = tmp_path / "export"
+    encoded = encode(stored(1))
+    log.topic.held[0][37] = RawRecord(0, 37, 5, encoded.key, encoded.value, tuple(encoded.headers))
+    exported(log, target)
+    file = target / LIFECYCLE / "0.avro"
+    with file.open("rb") as handle:
+        rows = list(fastavro.reader(handle, return_record_name=True))
+    rows[37]["fact"][1]["keyed"] = True
+    with file.open("wb") as handle:
+        fastavro.writer(handle, container_schema(LIFECYCLE), rows)
+
+    def mend(manifest: dict[str, object]) -> None:
+        manifest["sha256"][f"{LIFECYCLE}/0.avro"] = sha256(file.read_bytes()).hexdigest()  # type: ignore[index]
+
+    rewritten(target, mend)
+    assert [(one.kind, one.first) for one in verified(target).findings] == [(Kind.FILES, 37)]
 
 
 class Failing(MemoryTopic):

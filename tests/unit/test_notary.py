@@ -8,6 +8,7 @@ import subprocess
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -124,8 +125,20 @@ def test_two_crashes_after_each_other(tmp_path: Path) -> None:
             file.write_bytes(file.read_bytes() + b"\n")  # the newline that the next one began with, and then it died, too
     log.sign(3)
     assert log.verify().findings == []
-    file.write_bytes(file.read_bytes().replace(b'{"signa\n', b""))
-    assert "gone" in log.verify().findings[0].text or "no statement" in log.verify().findings[0].text
+    whole = file.read_bytes()
+    for left in (b'{"signa\n', b'{"signature":"!\n', b'{"signa\n{"signature":"!\n'):
+        file.write_bytes(whole.replace(left, b""))
+        assert len(log.verify().findings) == 1, left
+
+
+def test_the_first_statement_of_a_file_names_all_also_after_a_remnant(tmp_path: Path) -> None:
+    log = Notarized(tmp_path)
+    log.sign(3)
+    log.now_ms += DAY_MS
+    (tmp_path / f"{datetime.fromtimestamp(log.now_ms / 1000, UTC).date()}.jsonl").write_bytes(b'{"signa')
+    log.sign(3)
+    assert [point.partition for point in read_line(log.lines()[-1])[0].points] == [0, 1]
+    assert log.verify().findings == []
 
 
 def test_a_statement_counts_only_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from producers.verifying import OVERDUE_MS
 from schemas.chain import Chain
 from schemas.raw import RawRecord
 from schemas.statements import line_hash, read_line
-from tests.notarized import SIGNER, Notarized, record
+from schemas.topics import LIFECYCLE
+from tests.notarized import NOW_MS, SIGNER, Notarized, record
 
 Records = list[RawRecord]
 
@@ -215,16 +216,40 @@ def test_statements_out_of_order_or_repeated_are_noticed(log: Notarized) -> None
     assert faults(log) == ["statement 2 stands after statement 2: repeated, or out of order"]
 
 
-def test_statements_of_another_series_by_the_same_key_do_not_fit(log: Notarized, tmp_path: Path) -> None:
-    other = Notarized(tmp_path / "other")
-    other.sign(10, 20, 30, 1)
-    first, second, _ = log.lines()
-    log.keep([first, second, other.lines()[2]])
-    assert faults(log) == []  # the same log, signed at the same times: the same lines
-    other.now_ms += 1
-    other.sign(1)
-    log.keep([*other.lines()[:3], SIGNER.line(read_line(log.lines()[1])[0])])
-    assert "repeated, or out of order" in faults(log)[0]
+def test_a_statement_of_another_series_by_the_same_key_does_not_fit(log: Notarized, tmp_path: Path) -> None:
+    other = Notarized(tmp_path / "other", now_ms=NOW_MS + 1)
+    other.sign(10, 20, 30)
+    first, second, third = log.lines()
+    log.keep([first, other.lines()[1], third])
+    assert [text.partition(" was")[0] for text in faults(log)] == ["statement 2", "statement 3"]
+    log.keep([other.lines()[0], second, third])
+    assert [text.partition(" was")[0] for text in faults(log)] == ["statement 2"]
+
+
+def test_marks_that_fit_do_not_prove_a_record(log: Notarized) -> None:
+    """One wrong record in 65,536 has the mark of the right one: the signed h tells, and names the stretch."""
+    lines = log.lines()
+    flip(log.topic.held[0], 45)
+    statement, _ = read_line(lines[2])
+    (point,) = statement.points
+    chain = Chain(point.topic_id, 0, read_line(lines[1])[0].points[0].link)
+    marks = b"".join(chain.add(one.at_ms, one.key, one.value, one.headers)[:2] for one in log.topic.held[0][30:60])
+    log.keep([*lines[:2], SIGNER.line(replace(statement, points=(replace(point, marks=marks),)))])
+    assert [(one.kind, one.first, one.last) for one in log.verify().findings] == [(Kind.CHANGED, 30, 59)]
+
+
+def test_the_same_words_in_other_bytes_are_another_line(log: Notarized) -> None:
+    first, second, third = log.lines()
+    log.keep([first, second.replace(b'"number":2', b'"number": 2'), third])
+    assert faults(log)[0] == "this line says the same as a statement, but not in its bytes"
+
+
+def test_a_directory_that_changes_while_it_is_read_is_not_believed(log: Notarized) -> None:
+    signed = log.signed()
+    first, second, third = log.lines()
+    log.keep([first, second.replace(b'"last":29', b'"last":28'), third])
+    with pytest.raises(OSError, match="was changed while it was read"):
+        list(signed.points((LIFECYCLE, 0)))
 
 
 def test_statements_cut_off_at_the_end_are_missed_by_who_noted_one(log: Notarized) -> None:

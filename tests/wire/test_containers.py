@@ -25,6 +25,7 @@ RECORDS = [
     *(raw(record, offset) for offset, record in enumerate([registered(), stored(1), pending(1, 1), delivered(entry(1, 1))])),
     RawRecord(0, 4, -1, None, None, (("nothing", None),)),
     RawRecord(0, 5, 0, b"", b"no record of ours", ()),
+    RawRecord(0, 6, 0, b"", encode(stored(1)).value + b"more", ()),
 ]
 
 
@@ -47,9 +48,9 @@ def test_any_avro_tool_reads_it() -> None:
     reader = fastavro.reader(io.BytesIO(written(RECORDS)))
     assert reader.metadata["restante.topic"] == LIFECYCLE
     rows = list(reader)
-    assert [row["offset"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["offset"] for row in rows] == [0, 1, 2, 3, 4, 5, 6]
     assert rows[1]["fact"]["recipient"] == stored(1).recipient.bytes
-    assert [row["fact"] is None for row in rows] == [False] * 4 + [True] * 2
+    assert [row["fact"] is None for row in rows] == [False] * 4 + [True] * 3
 
 
 def test_every_schema_of_a_topic_is_inside() -> None:
