@@ -5,9 +5,10 @@ tells the senders of messages that reached the log after the erasure, and the fi
 restored backup of the accounts has brought back.
 """
 
-import logging
 from typing import Final
 from uuid import UUID
+
+import structlog
 
 from api.accounts import Accounts
 from api.calls import PRIVATE, Answer, Call
@@ -22,7 +23,7 @@ from schemas.events import MAX_ENTRIES, AccountErased, MessagesErased
 from schemas.ids import derived_id
 from schemas.partitions import partition_for
 
-log = logging.getLogger(__name__)
+_log = structlog.stdlib.get_logger(__name__)
 
 _DONE: Final = Answer(204, b"", (PRIVATE,))
 
@@ -65,7 +66,7 @@ class Erasures:
             await self._record(user)
             await self._tell(user)
         except AWAY as error:
-            log.warning("an erasure is committed and will be finished later: %s", type(error).__name__)
+            _log.warning("erasure_unfinished", error=type(error).__name__)
         return _DONE
 
     async def sweep(self) -> None:
@@ -85,7 +86,7 @@ class Erasures:
             for user in users:
                 await self._accounts.erase(user)
                 await self._accounts.erasure_recorded(user)
-            log.warning("accounts that were erased had come back with a backup, and were erased again: %d", len(users))
+            _log.warning("erased_again", count=len(users), reason="they had come back with a backup of the accounts")
         self._compared = True
 
     async def _record(self, user: UUID) -> None:

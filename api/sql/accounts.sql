@@ -200,7 +200,7 @@ WHERE devices.device_id = given.device_id AND devices.removed_at IS NULL
 
 -- name: erase
 -- Mark an account, unless that was done: nobody logs in to it or finds it any more, and its bodies open no more.
-UPDATE accounts.accounts SET erased_at = now(), password_hash = '', wrapped_key = NULL
+UPDATE accounts.accounts SET erased_at = now(), password_hash = NULL, wrapped_key = NULL
 WHERE user_id = %(user_id)s AND erased_at IS NULL;
 
 -- name: erase_devices
@@ -208,7 +208,8 @@ WHERE user_id = %(user_id)s AND erased_at IS NULL;
 WITH locked AS (
     SELECT device_id FROM accounts.devices WHERE user_id = %(user_id)s ORDER BY device_id FOR UPDATE
 )
-UPDATE accounts.devices SET label = '', last_seen_at = NULL, generation = generation + 1, revoked_at = now(),
+UPDATE accounts.devices SET label = '', last_seen_at = NULL, token_issued_at = NULL, ended_until = NULL,
+    generation = generation + 1, revoked_at = now(),
     removed_at = coalesce(removed_at, now()), removal_recorded_at = coalesce(removal_recorded_at, now())
 FROM locked WHERE devices.device_id = locked.device_id RETURNING devices.device_id, devices.generation;
 

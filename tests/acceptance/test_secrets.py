@@ -82,7 +82,7 @@ def _erased(service: Service, sender: Device) -> tuple[bytes, ...]:
         keys = connection.execute(
             "SELECT password_hash, wrapped_key FROM accounts.accounts WHERE user_id = %s", (gina.person.user_id,)
         ).fetchall()
-    assert keys == [("", None)]
+    assert keys == [(None, None)]
     return tuple(word.encode() for word in words)
 
 

@@ -92,7 +92,7 @@ async def test_nothing_personal_stays_but_the_name(edge: Edge, alice: Person, bo
     found = await edge.database.tuples(
         b"SELECT name, password_hash, wrapped_key FROM accounts.accounts WHERE user_id = %(user)s", user=user
     )
-    assert found == [("bob", "", None)]
+    assert found == [("bob", None, None)]
     rows = b"SELECT DISTINCT label, last_seen_at FROM accounts.devices WHERE user_id = %(user)s"
     assert await edge.database.tuples(rows, user=user) == [("", None)]
     assert await edge.database.tuples(b"SELECT count(*) FROM accounts.refresh_tokens") == [(1,)], "alice's"
