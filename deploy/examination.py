@@ -87,6 +87,7 @@ async def _database(settings: Settings) -> list[Check]:
         return [Check("database", "unknown", "no database is known", "set RESTANTE_DATABASE_URL or start `restante up`")]
 
     async def look() -> list[Check]:
+        await foundation.require_admission(settings)
         async with await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
             found = connection.info.server_version
             row = await (

@@ -9,6 +9,7 @@ from producers.log import ProducersError
 from producers.topics import WeakLog, create_topics, refuse_weak, verify_topics
 from projections.errors import ProjectionsError
 from projections.migrate import migrate, pending_migrations
+from projections.refusals import refused
 
 
 def connection(settings: Settings) -> KafkaConnection:
@@ -57,6 +58,12 @@ async def require_strong_log(settings: Settings) -> None:
         raise Refused(f"{error}\nRun `restante topics` for what is missing; alter in Kafka what is weaker") from error
     except ProducersError as error:
         raise DeployError(str(error)) from error
+
+
+async def require_admission(settings: Settings) -> None:
+    """DeployError (exit 3) where PostgreSQL does not let us in and says so. One that is away is waited for, not refused."""
+    if reason := await refused(_database(settings)):
+        raise DeployError(reason)
 
 
 async def make_tables(settings: Settings) -> list[str]:

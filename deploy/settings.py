@@ -265,7 +265,7 @@ TABLE: tuple[Setting, ...] = (
         "none; up starts its own",
         "PostgreSQL's address, security in its query part (sslmode, sslrootcert)",
         secret=True,
-        needed_by=_ALL,
+        needed_by=("api", "projector", "notary"),
     ),
     Setting("host", _text, "127.0.0.1", "127.0.0.1", "address the API listens on"),
     Setting("port", _whole(1, 65535), None, "8080", "port of the API"),

@@ -19,7 +19,7 @@ from psycopg.rows import AsyncRowFactory, class_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from projections import columns
-from projections.errors import DatabaseUnavailable, NotMigrated, ProjectionBehind, ProjectionMoved
+from projections.errors import DatabaseUnavailable, NotGranted, NotMigrated, ProjectionBehind, ProjectionMoved
 from projections.pointer import MOVED, Line, Pointer
 
 T = TypeVar("T")
@@ -243,6 +243,8 @@ class translated:
                 raise ProjectionBehind(str(error)) from error
             case psycopg.Error() if error.sqlstate == MOVED:
                 raise ProjectionMoved(str(error)) from error
+            case psycopg.errors.InsufficientPrivilege():
+                raise NotGranted(f"{error}: run `restante grants` as a superuser") from error
             case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedFunction() | psycopg.errors.InvalidSchemaName():
                 raise NotMigrated(f"{error}: run `restante migrate`") from error
             case psycopg.OperationalError() | psycopg.InterfaceError() | PoolTimeout():

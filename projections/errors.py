@@ -18,6 +18,10 @@ class ProjectionMoved(DatabaseUnavailable):
     """A rebuild has taken the place of the schema that this transaction looked into. Nothing was written; begin again."""
 
 
+class NotGranted(DatabaseUnavailable):
+    """This database role may not do what its process needs: run `restante grants` as a superuser."""
+
+
 class ProjectionBehind(ProjectionsError):
     """The projection has not reached the record that this read must see. Try again; if it lasts, look at the projector."""
 

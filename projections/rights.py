@@ -14,7 +14,7 @@ from schemas.principals import Principal
 
 ADMIN: Final = Principal.ADMIN
 ROLES: Final = (Principal.API, Principal.PROJECTOR, Principal.NOTARY, Principal.AUDITOR)
-"""Those with rights on tables. The processor has no business in the database and no role in it."""
+"""Those with rights on tables. The processor and the operator have no business in the database and no role in it."""
 
 _READER: Final[LiteralString] = "nullif(current_setting('restante.reader', true), '')::uuid"
 _OWN: Final[LiteralString] = "account = " + _READER

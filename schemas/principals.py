@@ -15,6 +15,7 @@ class Principal(StrEnum):
     PROJECTOR = "restante_projector"
     NOTARY = "restante_notary"
     AUDITOR = "restante_auditor"
+    OPERATOR = "restante_operator"
     ADMIN = "restante_admin"
 
 
@@ -23,8 +24,10 @@ ACTS_AS: Final[Mapping[Principal, tuple[Role, ...]]] = {
     Principal.PROCESSOR: (Role.PROCESSOR,),
     Principal.PROJECTOR: (Role.PROJECTOR,),
     Principal.NOTARY: (Role.NOTARY,),
-    Principal.AUDITOR: (Role.AUDIT, Role.OPERATOR, Role.NOTARY),
+    Principal.AUDITOR: (Role.AUDIT, Role.NOTARY),
+    Principal.OPERATOR: (Role.OPERATOR,),
     Principal.ADMIN: (Role.PROJECTOR,),
 }
 """What the table of topics says of these roles is what Kafka lets a principal do. Whoever audits may also verify what the
-notary signs; the admin makes topics and tables and, with `restante rebuild`, folds as the projector does."""
+notary signs, and writes nothing; the operator sees to the quarantine; the admin makes topics and tables and, with
+`restante rebuild`, folds as the projector does."""

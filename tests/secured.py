@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from deploy.settings import KafkaSecurity, machine_environment
 from producers.connection import KafkaConnection
 from schemas.principals import Principal
 from tests import containers
+from tests.tls_door import tls_door
 
 PASSWORD = "only-for-tests"
 
@@ -31,7 +33,7 @@ class Certificates:
     """An authority, one that nobody trusts, and the files of both."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._authority = trustme.CA()
         self.ca = self._file("ca.pem", self._authority.cert_pem.bytes())
         self.foreign_ca = self._file("foreign.pem", trustme.CA().cert_pem.bytes())
@@ -48,7 +50,7 @@ class Certificates:
         return self._file(f"{name}.pem", chain), self._file(f"{name}.key", made.private_key_pem.bytes())
 
     def _file(self, name: str, content: bytes) -> Path:
-        file = self._directory / name
+        file = self.directory / name
         file.write_bytes(content)
         return file
 
@@ -193,28 +195,50 @@ def _process(directory: Path, listeners: _Listeners) -> Iterator[str]:
 
 @contextmanager
 def tls_turned_on(url: str, certificates: Certificates) -> Iterator[str]:
-    """The same database over TLS only by the server's name, checked (verify-full); the files are written by the server."""
+    """The same database over TLS, its certificate and name checked (verify-full): by the server itself, or by a door in
+    front of one that was built without TLS."""
     host = urlsplit(url).hostname or ""
     name = "localhost" if host == "127.0.0.1" else host
     chain, key = certificates.server(name)
-    with psycopg.connect(url, autocommit=True) as connection:
-        for file, content in (("server.crt", chain), ("server.key", key)):
-            connection.execute(
-                sql.SQL("COPY (SELECT unnest({})) TO PROGRAM {}").format(
-                    sql.Literal(content.strip().splitlines()), sql.Literal(f"umask 077; cat > {file}")
-                )
-            )
-        connection.execute("ALTER SYSTEM SET ssl = on")
-        connection.execute("SELECT pg_reload_conf()")
-    parts = urlsplit(url)
-    netloc = parts.netloc.replace(f"@{host}:", f"@{name}:")
-    query = urlencode({"sslmode": "verify-full", "sslrootcert": str(certificates.ca)})
-    try:
+    with _tls_port(url, chain, key, certificates.directory) as port:
+        parts = urlsplit(url)
+        netloc = f"{parts.netloc.rpartition('@')[0]}@{name}:{port}"
+        query = urlencode({"sslmode": "verify-full", "sslrootcert": str(certificates.ca)})
         yield parts._replace(netloc=netloc, query=query).geturl()
-    finally:
-        with psycopg.connect(url, autocommit=True) as connection:
+
+
+@contextmanager
+def _tls_port(url: str, chain: str, key: str, directory: Path) -> Iterator[int]:
+    parts = urlsplit(url)
+    assert parts.hostname and parts.port
+    with psycopg.connect(url, autocommit=True) as connection:
+        try:
+            _serve_tls(connection, chain, key)
+        except psycopg.errors.InvalidParameterValue:  # not supported by this build
+            file = directory / "server.pem"
+            file.write_text(chain + key)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file)
+            with tls_door(context, parts.hostname, parts.port) as port:
+                yield port
+            return
+        try:
+            yield parts.port
+        finally:
             connection.execute("ALTER SYSTEM RESET ssl")
             connection.execute("SELECT pg_reload_conf()")
+
+
+def _serve_tls(connection: psycopg.Connection, chain: str, key: str) -> None:
+    """The server writes the files itself, where it looks for them and nobody else can."""
+    for file, content in (("server.crt", chain), ("server.key", key)):
+        connection.execute(
+            sql.SQL("COPY (SELECT unnest({}::text[])) TO PROGRAM {}").format(
+                sql.Literal(content.strip().splitlines()), sql.Literal(f"umask 077; cat > {file}")
+            )
+        )
+    connection.execute("ALTER SYSTEM SET ssl = on")
+    connection.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager

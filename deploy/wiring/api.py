@@ -9,7 +9,7 @@ from api.limits import Limits
 from api.provider import Outside
 from api.proxies import Proxies
 from api.web import Web
-from deploy.foundation import connection, require_strong_log
+from deploy.foundation import connection, require_admission, require_strong_log
 from deploy.processor_group import ProcessorGroup
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings, is_loopback
@@ -35,6 +35,7 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
     certificate = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     with told_to_stop() as stop:
         await require_strong_log(settings)
+        await require_admission(settings)
         async with (
             StripedLog(kafka) as log,
             Database(settings.database_url) as database,

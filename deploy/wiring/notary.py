@@ -16,7 +16,7 @@ import structlog
 
 from deploy.admin import admin_app
 from deploy.errors import Misconfigured
-from deploy.foundation import connection, require_strong_log
+from deploy.foundation import connection, require_admission, require_strong_log
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
 from deploy.wiring import process
@@ -46,6 +46,7 @@ async def _notary(settings: Settings, admin_port: int) -> None:
     kafka, signer = connection(settings), _signer(settings)
     with told_to_stop() as stop:
         await require_strong_log(settings)
+        await require_admission(settings)
         async with Database(settings.database_url) as database:
             notary = Notary(
                 lambda: Register(settings.notary_dir, signer),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from deploy.admin import admin_app
+from deploy.errors import DeployError
 from deploy.foundation import connection, require_strong_log
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
@@ -28,7 +30,7 @@ async def _processor(settings: Settings, admin_port: int) -> None:
         client_options=kafka.client_options(),
         producer=process.producer("processor"),
         partitions=settings.partitions,
-        data_dir=settings.data_dir / f"processor-{admin_port}",
+        data_dir=_directory(settings, admin_port),
         instance_id=process.instance(admin_port),
         lease_seconds=settings.gateway_lease,
     )
@@ -42,3 +44,14 @@ async def _processor(settings: Settings, admin_port: int) -> None:
             deciding = asyncio.create_task(worker.run(options, log, leases, health, stop), name="deciding")
             await until(stop, admin, deciding)
             await deciding
+
+
+def _directory(settings: Settings, admin_port: int) -> Path:
+    """Faust makes its own directory, but none above it."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeployError(
+            f"{settings.data_dir} cannot be made: {error}. Set RESTANTE_DATA_DIR to a place that may be written"
+        ) from error
+    return settings.data_dir / f"processor-{admin_port}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from deploy.admin import admin_app
-from deploy.foundation import connection, require_strong_log
+from deploy.foundation import connection, require_admission, require_strong_log
 from deploy.serving import served, told_to_stop, until
 from deploy.settings import Settings
 from deploy.wiring import process
@@ -31,6 +31,7 @@ async def _projector(settings: Settings, admin_port: int) -> None:
     kafka, name, instance = connection(settings), process.producer("projector"), process.instance(admin_port)
     with told_to_stop() as stop:
         await require_strong_log(settings)
+        await require_admission(settings)
         async with KafkaLog(kafka) as log, Database(settings.database_url) as database:
             projectors = [
                 Projector(

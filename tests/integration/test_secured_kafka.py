@@ -176,6 +176,8 @@ Try = Callable[[dict[str, Any], str], Awaitable[None]]
         (Principal.PROCESSOR, deletes, PUSH),
         (Principal.PROCESSOR, writes, GATEWAYS),
         (Principal.AUDITOR, writes, LIFECYCLE),
+        (Principal.AUDITOR, reads, QUARANTINE),
+        (Principal.OPERATOR, reads, LIFECYCLE),
         (Principal.NOTARY, writes, LIFECYCLE),
         (Principal.NOTARY, reads, PUSH),
         (Principal.ADMIN, writes, LIFECYCLE),
