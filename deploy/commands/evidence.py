@@ -72,18 +72,19 @@ def audit(
 def _show_audit(report: dict[str, Any]) -> None:
     per_second = report["records"] / max(report["seconds"], 0.001)
     say(f"{report['records']:,} records in {report['seconds']:.1f} s ({per_second:,.0f}/s), topic {report['topic_id']}")
+    show_table(("state", "messages"), [(state, f"{count:,}") for state, count in report["messages"].items()])
     show_table(
-        ("partition", "offsets", "MessageStored", "distinct", "rejected repeats", *report["messages"]),
+        ("partition", "offsets", "MessageStored", "distinct", "rejected repeats", "in one state"),
         [
             (
                 str(row["partition"]),
                 f"{row['start']} to {row['end']}",
-                *(str(row[name]) for name in ("stored", "distinct", "repeats")),
-                *(str(row["states"].get(state, 0)) for state in report["messages"]),
+                *(f"{row[name]:,}" for name in ("stored", "distinct", "repeats")),
+                f"{sum(row['states'].values()):,}",
             )
             for row in report["conservation"]
         ],
-        title="Messages by state",
+        title="Conservation",
     )
     show_table(
         ("from and to", "messages", "p50 ms", "p99 ms"),
@@ -93,6 +94,8 @@ def _show_audit(report: dict[str, Any]) -> None:
         ],
         title="Times between states",
     )
+    if any(row["start"] for row in report["conservation"]):
+        say("a part of the log: what came before it was not read, and what only that could disprove was believed")
     allowed = {name: count for name, count in report["allowed"].items() if count}
     if allowed:
         say("odd but allowed: " + ", ".join(f"{name} {count}" for name, count in allowed.items()))
@@ -217,6 +220,8 @@ def _show_what_if(document: dict[str, Any]) -> None:
         [(name, *(str(document[side].get(name, 0)) for side in ("recorded", "would_be"))) for name in names],
         title=f"Policy {document['policy']} against the log",
     )
+    if not document["examples"]:
+        return
     show_table(
         ("message", "partition@offset", "was", "would be"),
         [

@@ -95,7 +95,9 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
         for row in rows:
             say("\t".join(row).rstrip())
         return
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id that is cut cannot be copied
     for row in rows:
         table.add_row(*row)
     out.print(table)

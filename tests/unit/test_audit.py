@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -316,6 +317,9 @@ def test_no_more_findings_are_kept_than_wanted_and_all_are_counted() -> None:
 
 def test_every_kind_of_finding_has_a_meaning_and_a_remedy() -> None:
     assert MEANINGS.keys() == set(Kind)
+    documented = Path(__file__).parents[2].joinpath("docs/evidence.md").read_text()
+    for kind, (meaning, _) in MEANINGS.items():
+        assert f"| `{kind}` | {meaning} |" in documented
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1))
