@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 CHECKED = """
 seed = 1
 continue-on-failure = true
+suppress-health-check = ["all"]
 generation = {database = "none", max-examples = 4}
 phases.coverage.unexpected-methods = ["PATCH"]
 warnings = false
