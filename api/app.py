@@ -240,6 +240,7 @@ class Service:
             tokens=own,
             removals=self.removals,
             registrations=registrations,
+            limits=parts.limits,
             refresh_ttl=parts.refresh_ttl,
             clock=parts.clock,
         )

@@ -7,7 +7,8 @@ are.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Network, ip_address
@@ -21,17 +22,17 @@ from starlette.types import Scope
 
 from api.problems import Problem
 
-What = Literal["messages", "requests", "address_requests", "sign_ups", "logins"]
+What = Literal["messages", "requests", "address_requests", "sign_ups", "logins", "wrong_passwords"]
 Attempt = Literal["sign_ups", "logins"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A row: `amount` of something in `seconds`, for each account or address."""
+    """A row: `amount` of something in `seconds`, for each of somebody."""
 
     amount: int
     seconds: int
-    each: Literal["account", "address"]
+    each: Literal["account", "address", "name and address"]
     meaning: str
 
 
@@ -41,6 +42,7 @@ LIMITS: Final[Mapping[What, Limit]] = {
     "address_requests": Limit(amount=10_000, seconds=10, each="address", meaning="calls, but accepted tokens' sending"),
     "sign_ups": Limit(amount=300, seconds=60, each="address", meaning="calls of POST /accounts"),
     "logins": Limit(amount=600, seconds=60, each="address", meaning="calls of POST /tokens"),
+    "wrong_passwords": Limit(amount=50, seconds=300, each="name and address", meaning="logins that did not succeed"),
 }
 
 
@@ -80,6 +82,11 @@ class Buckets:
         self._empty_at[key] = empty_at = empty_at + taken * self._each
         return taken, max(0.0, empty_at + self._each - now)
 
+    def give_back(self, key: int | str) -> None:
+        """Undo a `take`."""
+        if key in self._empty_at:
+            self._empty_at[key] -= self._each
+
     def _sweep(self, floor: float) -> None:
         """Forget the full ones, once there may be as many of them as of the others."""
         self._empty_at = {key: empty_at for key, empty_at in self._empty_at.items() if empty_at > floor}
@@ -94,8 +101,8 @@ class Limits:
     ) -> None:
         self._on = on
         self._table = table
-        self._messages, self._requests, self._addresses = (
-            Buckets(table[what], clock) for what in ("messages", "requests", "address_requests")
+        self._messages, self._requests, self._addresses, self._guesses = (
+            Buckets(table[what], clock) for what in ("messages", "requests", "address_requests", "wrong_passwords")
         )
         self._attempts = MovingWindowRateLimiter(MemoryStorage())
         self._windows = {
@@ -136,6 +143,26 @@ class Limits:
         window = self._windows[what]
         if self._on and not self._attempts.hit(window, address):
             raise self.refusal(what, max(0.0, self._attempts.get_window_stats(window, address).reset_time - time()))
+
+    @contextmanager
+    def guess(self, name: str, address: str) -> Iterator[None]:
+        """Around the look at a password for a name. Raises `Problem` rate_limited. Taken before the look, so that guesses at
+        the same time count, and given back unless it was wrong."""
+        if not self._on:
+            yield
+            return
+        key, wrong = f"{name} {address}", False
+        wait = self._guesses.take(key)
+        if wait:
+            raise self.refusal("wrong_passwords", wait)
+        try:
+            yield
+        except Problem as problem:
+            wrong = problem.code == "bad_credentials"
+            raise
+        finally:
+            if not wrong:
+                self._guesses.give_back(key)
 
     def refusal(self, what: What, wait: float) -> Problem:
         """429. `wait` is in seconds."""

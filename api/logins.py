@@ -12,6 +12,7 @@ import msgspec
 from api.accounts import Accounts, RefreshRow, add_token, end_family, shown_token, use_token
 from api.calls import Answer, Call, answer
 from api.ids import new_id
+from api.limits import Limits, address_of
 from api.models import Jwks, Login, NewAccount, Refresh, Tokens
 from api.outages import asking_accounts
 from api.passwords import Passwords, check_password
@@ -46,6 +47,7 @@ class Logins:
         tokens: AccessTokens,
         removals: Removals,
         registrations: Registrations,
+        limits: Limits,
         refresh_ttl: float,
         clock: Callable[[], float],
     ) -> None:
@@ -56,6 +58,7 @@ class Logins:
         self._tokens = tokens
         self._removals = removals
         self._registrations = registrations
+        self._limits = limits
         self._refresh_ttl = refresh_ttl
         self._clock = clock
 
@@ -73,11 +76,12 @@ class Logins:
         check_password(asked.password)
         check_printable("device", asked.device)
         with asking_accounts():
-            known = await self._accounts.credentials(asked.name)
-            kept = known.password_hash if known else None
-            matches = await self._passwords.matches(kept, asked.password)
-            if known is None or kept is None or not matches:
-                raise _nobody()
+            with self._limits.guess(asked.name, address_of(call.scope)):
+                known = await self._accounts.credentials(asked.name)
+                kept = known.password_hash if known else None
+                matches = await self._passwords.matches(kept, asked.password)
+                if known is None or kept is None or not matches:
+                    raise _nobody()
             await self._keep_up_to_date(known.user_id, kept, asked.password)
             device_id = await self._accounts.device(known.user_id, asked.device, new_id())
             if device_id is None:

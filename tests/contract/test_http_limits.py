@@ -81,6 +81,20 @@ async def test_the_description_names_the_public_address(database_url: str) -> No
         assert "servers" not in (await edge.client.get("/openapi.json")).json()
 
 
+async def test_guessing_ends_for_names_that_exist_and_names_that_do_not(database_url: str) -> None:
+    few = Limit(amount=2, seconds=300, each="name and address", meaning="")
+    async with running(database_url, limits=Limits(table={**LIMITS, "wrong_passwords": few})) as edge:
+        await edge.person("alice")
+        await edge.person("bob")
+        for name in ("alice", "nobody"):
+            login = {"name": name, "password": "wrong password", "device": "phone"}
+            answers = await asyncio.gather(*(edge.client.post("/tokens", json=login) for _ in range(6)))
+            assert sorted(answer.status_code for answer in answers) == [401, 401, 429, 429, 429, 429]
+            right = await edge.client.post("/tokens", json={**login, "password": PASSWORD})
+            assert code(right) == (429, "rate_limited")
+        assert (await edge.person("bob")).tokens
+
+
 async def people(edge: Edge, count: int) -> list[Person]:
     return list(await asyncio.gather(*(edge.person(f"p{number}") for number in range(count))))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.limits import LIMITS, Buckets, Limit, Limits, What, address_of
-from api.problems import Problem
+from api.problems import Code, Problem
 
 FEW = Limit(amount=5, seconds=10, each="account", meaning="for tests")
 
@@ -85,6 +85,30 @@ def test_attempts_are_counted_for_each_address_and_each_kind(what: Any) -> None:
     limits.attempt("logins" if what == "sign_ups" else "sign_ups", "10.0.0.1")
 
 
+def test_wrong_passwords_are_counted_for_a_name_from_an_address_and_nothing_else_is() -> None:
+    clock = Clock()
+    few = Limit(amount=2, seconds=60, each="name and address", meaning="")
+    limits = Limits(table={**LIMITS, "wrong_passwords": few}, clock=clock)
+
+    def guess(name: str, address: str, code: Code | None = "bad_credentials") -> str:
+        try:
+            with limits.guess(name, address):
+                if code is not None:
+                    raise Problem(code, "")
+        except Problem as problem:
+            return problem.code
+        return "right"
+
+    for _ in range(5):
+        assert guess("bob", "10.0.0.1", None) == "right"
+        assert guess("bob", "10.0.0.1", "overloaded") == "overloaded"
+    assert [guess("bob", "10.0.0.1") for _ in range(3)] == ["bad_credentials", "bad_credentials", "rate_limited"]
+    assert guess("bob", "10.0.0.1", None) == "rate_limited", "nobody learns that it would have been right"
+    assert guess("bob", "10.0.0.2", None) == guess("ann", "10.0.0.1", None) == "right"
+    clock.now += 30
+    assert guess("bob", "10.0.0.1", None) == "right"
+
+
 def test_off_is_off() -> None:
     nothing = Limit(amount=1, seconds=1_000, each="account", meaning="")
     limits = Limits(on=False, table=dict.fromkeys(LIMITS, nothing))
@@ -93,6 +117,8 @@ def test_off_is_off() -> None:
         limits.request(1)
         limits.request_from("10.0.0.1")
         limits.attempt("sign_ups", "10.0.0.1")
+        with pytest.raises(Problem), limits.guess("bob", "10.0.0.1"):
+            raise Problem("bad_credentials", "")
         assert limits.messages(1, 500) == (500, None)
 
 
@@ -119,11 +145,16 @@ def test_the_address_is_the_peers_and_of_ipv6_its_network(client: Any, counted: 
     assert address_of({"type": "http", "client": client}) == counted
 
 
+def _rate(row: Limit) -> str:
+    rate = row.amount / row.seconds
+    return f"{rate:,.0f}" if rate >= 1 else f"{rate:.2f}"
+
+
 def test_the_page_shows_the_table() -> None:
     assert set(LIMITS) == set(get_args(What))
     page = Path("docs/limits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|", page, re.MULTILINE)
     assert rows == [
-        (what, row.meaning, row.each, f"{row.amount:,} in {row.seconds} s, {row.amount / row.seconds:,.0f} a second")
+        (what, row.meaning, row.each, f"{row.amount:,} in {row.seconds} s, {_rate(row)} a second")
         for what, row in LIMITS.items()
     ]
