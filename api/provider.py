@@ -55,6 +55,10 @@ Fetch = Callable[[str], Mapping[str, Any]]
 """Blocks for the JSON object at a URL. Raises `OSError`, `HTTPException` or `ValueError`."""
 
 
+class ProviderUnreadable(Exception):
+    """The provider's keys cannot be had. The text says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
     """Whose tokens are taken: those of `issuer` for `audience`. Its keys are at `jwks_url`, or where its discovery document
@@ -194,9 +198,19 @@ class Provider:
         """Fetch the keys. Where that fails, the known ones stay."""
         self._asked_at = monotonic()
         try:
-            self._keys = await asyncio.to_thread(self._fetched)
+            self._keys = await self._look()
+        except ProviderUnreadable as error:
+            _log.warning("provider_keys_not_fetched", error=str(error))
+
+    async def look(self) -> int:
+        """How many keys it has that are of use here. Raises `ProviderUnreadable`."""
+        return len(await self._look())
+
+    async def _look(self) -> "dict[str, _Key]":
+        try:
+            return await asyncio.to_thread(self._fetched)
         except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            _log.warning("provider_keys_not_fetched", error=type(error).__name__, reason=str(error)[:200])
+            raise ProviderUnreadable(f"{type(error).__name__}: {error}"[:200]) from error
 
     def _fetched(self) -> dict[str, _Key]:
         wanted, url = self.outside, self.outside.jwks_url

@@ -18,6 +18,7 @@ from deploy.local import kafka_jars
 from deploy.local.home import Home
 from deploy.local.role import health_path, http_status
 from deploy.settings import ROLES, Settings, machine_environment
+from deploy.wiring.provider import outside_of, provider_keys
 
 Verdict = Literal["ok", "finding", "unknown"]
 _CONNECT_SECONDS = 5
@@ -36,7 +37,7 @@ class Check:
 
 async def examine(settings: Settings) -> list[Check]:
     """All checks, the slow ones side by side. Never raises for what it finds."""
-    looked = await asyncio.gather(_topics(settings), _database(settings), _roles(settings))
+    looked = await asyncio.gather(_topics(settings), _database(settings), _provider(settings), _roles(settings))
     return [_versions(), _launcher(settings), *(check for checks in looked for check in checks)]
 
 
@@ -107,6 +108,18 @@ async def _database(settings: Settings) -> list[Check]:
         ]
 
     return await _guarded("database", look, "start PostgreSQL, or mend RESTANTE_DATABASE_URL")
+
+
+async def _provider(settings: Settings) -> list[Check]:
+    """The outside provider of the accounts, where one is set."""
+    outside = outside_of(settings)
+    if outside is None:
+        return []
+
+    async def look() -> list[Check]:
+        return [Check("OpenID provider", "ok", f"{await provider_keys(outside)} usable keys, at {outside.issuer}")]
+
+    return await _guarded("OpenID provider", look, "start the provider, or mend RESTANTE_OIDC_ISSUER")
 
 
 def _server(found: int) -> Check:

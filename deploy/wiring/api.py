@@ -6,7 +6,6 @@ from api.app import Parts, Service, create_admin_app, create_app
 from api.gateway import StreamOptions
 from api.health import Phase
 from api.limits import Limits
-from api.provider import Outside
 from api.proxies import Proxies
 from api.web import Web
 from deploy.foundation import connection, require_admission, require_strong_log
@@ -16,6 +15,7 @@ from deploy.settings import Settings, is_loopback
 from deploy.tls import Certificate
 from deploy.wiring import process
 from deploy.wiring.keys import key_files_followed, secrets_of
+from deploy.wiring.provider import outside_of
 from producers.kafka_tail import KafkaTail
 from producers.stripes import StripedLog
 from projections.database import Database
@@ -62,7 +62,7 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                 mailbox_quota=settings.mailbox_quota,
                 mailbox_bytes=settings.mailbox_bytes,
                 signup=settings.signup == "open",
-                outside=_outside(settings),
+                outside=outside_of(settings),
                 public_url=settings.public_url,
                 docs=settings.docs,
                 web=_web(settings),
@@ -85,17 +85,6 @@ async def _api(settings: Settings, port: int, admin_port: int) -> None:
                     await until(stop, admin, public, service.gateway.working, following)
                 finally:
                     await service.end_sessions()
-
-
-def _outside(settings: Settings) -> Outside | None:
-    if settings.oidc_issuer is None:
-        return None
-    return Outside(
-        issuer=settings.oidc_issuer,
-        audience=settings.oidc_audience,
-        jwks_url=settings.oidc_jwks_url,
-        name_claim=settings.oidc_name_claim,
-    )
 
 
 def _web(settings: Settings) -> Web:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,8 @@ import pytest
 from api.app import create_app
 from api.outside import names_for
 from api.provider import Outside
+from deploy.examination import Check, examine
+from deploy.settings import read_settings
 from schemas.events import DeviceRegistered
 from tests.edge import Clock, Edge, Person, running
 from tests.openid import OpenId, provider
@@ -286,6 +289,18 @@ async def test_the_websocket_takes_the_same_tokens(edge: Edge, openid: OpenId) -
         async with site.client() as client:
             await client.send(json.dumps({"type": "authenticate", "token": "rubbish", "device": "browser"}))
             assert await close_of(client) == (4401, "token_invalid")
+
+
+async def test_the_doctor_looks_at_the_provider(openid: OpenId, tmp_path: Path) -> None:
+    async def found(**settings: str) -> list[Check]:
+        given = {f"RESTANTE_{name}": value for name, value in settings.items()}
+        checks = await examine(read_settings({"RESTANTE_DATA_DIR": str(tmp_path), **given}))
+        return [check for check in checks if check.what == "OpenID provider"]
+
+    assert await found() == []
+    assert [check.verdict for check in await found(OIDC_ISSUER=openid.issuer)] == ["ok"]
+    (wrong,) = await found(OIDC_ISSUER=openid.issuer + "/")
+    assert (wrong.verdict, "another issuer" in wrong.found) == ("unknown", True)
 
 
 async def test_while_the_provider_is_away_its_known_keys_stay_good(edge: Edge, openid: OpenId) -> None:
