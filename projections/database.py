@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import AsyncRowFactory, class_row, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -265,9 +266,11 @@ async def _steady(raw: Line) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if not raw.closed:
+        if raw.info.transaction_status is TransactionStatus.IDLE:
             await raw.set_isolation_level(None)
             await raw.set_read_only(None)
+        else:
+            await raw.close()  # cut or cancelled in the middle: the pool makes another
 
 
 async def _check(connection: Line) -> None:

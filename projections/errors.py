@@ -37,8 +37,8 @@ class ReplacedError(ProjectionsError):
 
 class ForeignLogError(ProjectionsError):
     """The log is not the one this projection was made from. Point RESTANTE_KAFKA at the right cluster; if the topic was
-    replaced on purpose, drop the schema `projection`, run `restante migrate` and start the projector, which then reads from
-    the start."""
+    replaced on purpose, drop the schema that `SELECT live FROM pointer.projection` names, run `restante migrate` and start
+    the projector, which then reads from the start."""
 
 
 class QuarantineLimitError(ProjectionsError):

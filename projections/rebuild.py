@@ -156,7 +156,7 @@ async def _swapped(line: Line, refold: Refold, live: str) -> bool:
 async def _tidy(line: Line, place: str) -> None:
     """What a table that was filled in one go lacks: statistics, and pages that are known to be visible to all."""
     connection = connection_of(line)
-    for table, _ in await connection.tuples(QUERIES["tables"], place=place):
+    for table, _ in await connection.tuples(QUERIES["columns"], place=place):
         await connection.run(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(place, table)).as_bytes(line))
 
 

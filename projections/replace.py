@@ -122,7 +122,7 @@ async def _copied(line: Line, live: str) -> tuple[int, int]:
     """Delete what is the partition's and write what the fold has; how many rows of each."""
     connection, deleted, written = connection_of(line), 0, 0
     await connection.run(_QUERIES["messages"])
-    for table, names in await connection.tuples(_QUERIES["columns"], place=live):
+    for table, names in await connection.tuples(REFOLD["columns"], place=live):
         listed = sql.SQL(", ").join(map(sql.Identifier, names))
         delete = _delete_of(table, names).format(sql.Identifier(table))
         copy = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
@@ -145,7 +145,7 @@ def _delete_of(table: str, names: Sequence[str]) -> sql.SQL:
 async def _gather(line: Line, place: str, partition: int, partitions: int) -> None:
     """Note the accounts of the partition that have any rows in a place, inside the caller's transaction."""
     connection = connection_of(line)
-    tables = [table for table, names in await connection.tuples(_QUERIES["columns"], place=place) if "account" in names]
+    tables = [table for table, names in await connection.tuples(REFOLD["columns"], place=place) if "account" in names]
     whose = [sql.SQL("SELECT account FROM {}").format(sql.Identifier(place, table)) for table in tables]
     whose.append(sql.SQL("SELECT recipient FROM {}").format(sql.Identifier(place, "messages")))
     async with psycopg.AsyncServerCursor(line, "accounts", row_factory=scalar_row) as cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -70,6 +71,7 @@ def run_compare(settings: Settings, found: Callable[[Difference], None], told: C
 async def log_of(settings: Settings) -> AsyncIterator[Log]:
     """Both topics that the projection is a fold of."""
     kafka = connection(settings)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a line for each attempt; what comes of them is said once
     async with LogReader(kafka, LIFECYCLE) as facts, LogReader(kafka, RECEIPTS) as receipts:
         yield Log(facts, receipts)
 

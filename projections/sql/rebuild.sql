@@ -57,11 +57,9 @@ UPDATE pointer.projection SET live = %(place)s, building = false WHERE live = %(
 -- Tell those who wait that there may be more than they know.
 SELECT pg_notify(%(channel)s, payload) FROM unnest(%(payloads)s) AS given(payload);
 
--- name: tables
--- The tables of a place that are a fold of the log, with their columns of the primary key, in order.
-SELECT relname::text, array_agg(attname::text ORDER BY place)
-FROM pg_class JOIN pg_index ON indrelid = pg_class.oid AND indisprimary
-CROSS JOIN unnest(indkey::smallint[]) WITH ORDINALITY AS keyed(number, place)
-JOIN pg_attribute ON attrelid = pg_class.oid AND attnum = keyed.number
+-- name: columns
+-- The tables of a place that are a fold of the log, and their columns.
+SELECT relname::text, array_agg(attname::text ORDER BY attnum)
+FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
 WHERE relnamespace = %(place)s::regnamespace AND relkind = 'r' AND relname NOT IN ('migrations', 'offsets')
 GROUP BY relname ORDER BY relname;

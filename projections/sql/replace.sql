@@ -24,10 +24,3 @@ UPDATE offsets SET last_event_id = fold.last_event_id, last_at_ms = fold.last_at
 FROM projection_scratch.offsets AS fold
 WHERE offsets.topic = fold.topic AND offsets.partition = fold.partition AND offsets.next_offset = fold.next_offset
   AND fold.partition = %(partition)s;
-
--- name: columns
--- The tables that are a fold of the log, and their columns.
-SELECT relname::text, array_agg(attname::text ORDER BY attnum)
-FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-WHERE relnamespace = %(place)s::regnamespace AND relkind = 'r' AND relname NOT IN ('migrations', 'offsets')
-GROUP BY relname ORDER BY relname;

@@ -113,6 +113,29 @@ def test_a_transaction_that_raises_leaves_nothing(database_url: str) -> None:
     on(scenario, database_url)
 
 
+def test_a_snapshot_that_is_cancelled_leaves_nothing_to_the_next_on_its_connection(database_url: str) -> None:
+    async def sleeping(database: Database) -> None:
+        async with database.snapshot() as snapshot:
+            await snapshot.tuples(b"SELECT pg_sleep(60)")
+
+    async def main() -> None:
+        async with Database(database_url, most=1) as database, Database(database_url) as other:
+            asleep = b"SELECT count(*) > 0 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%pg_sleep(60)'"
+            task = asyncio.create_task(sleeping(database))
+
+            async def sleeps() -> bool:
+                return await other.tuples(asleep) == [(True,)]
+
+            await eventually(sleeps)
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            await database.run(b"INSERT INTO offsets (topic, partition, next_offset) VALUES ('t', 0, 1)")
+            assert await database.tuples(b"SHOW transaction_isolation") == [("read committed",)]
+
+    asyncio.run(main())
+
+
 def test_columns_arrive_as_they_were(database_url: str) -> None:
     ids = [uuid4(), None, uuid4()]
     sent = {
@@ -144,13 +167,14 @@ def test_every_statement_has_a_name_and_a_sentence() -> None:
 
 GUARDED = (b"reached(", b"live()")
 INSIDE = {
+    "evidence.sql": {"positions", "receipts"},
     "reads.sql": {"decisions", "ends", "deliveries", "readings", "erasures", "repeats"},
     "apply.sql": set(load_queries("projections", "apply.sql")) - {"begin_partitions", "starts", "announce", "waiting"},
 }
 """Statements that run only in a snapshot, or in a projector's transaction, whose last statement looks at the pointer."""
 
 
-@pytest.mark.parametrize("file", ["reads.sql", "presence.sql", "apply.sql"])
+@pytest.mark.parametrize("file", ["reads.sql", "presence.sql", "apply.sql", "evidence.sql"])
 def test_every_other_statement_checks_that_it_looks_into_the_live_schema(file: str) -> None:
     bare = {name for name, text in load_queries("projections", file).items() if not any(guard in text for guard in GUARDED)}
     assert bare == INSIDE.get(file, set())
