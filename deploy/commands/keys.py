@@ -88,7 +88,8 @@ def _rewrap(settings: Settings, as_json: bool) -> None:
     many = len(Kind.MASTER.keys_in(settings.master_key))
     unusable = [str(user_id) for user_id in done.unusable]
     said = {"kind": "master", "keys": many, "accounts": done.accounts, "rewrapped": done.changed, "unusable": unusable}
-    _said(as_json, said, f"{done.changed} of {done.accounts} accounts were put under the newest master key")
+    under = done.accounts - len(unusable)
+    _said(as_json, said, f"{under} of {done.accounts} accounts are under the first master key, {done.changed} since now")
     if unusable:
         raise Refused(
             f"the keys of {len(unusable)} accounts open with none of the master keys, for example {unusable[0]}. "
