@@ -93,6 +93,10 @@ class Edge:
         if row.rate == "sign_ups" or row.rate == "logins":
             self._limits.attempt(row.rate, address_of(call.scope))
 
+    def count(self, scope: Scope) -> None:
+        """A call that is none of ours counts for its address alone. Raises `Problem`."""
+        self._limits.request_from(address_of(scope))
+
     async def authorise(self, call: Call) -> None:
         """Set the call's principal from its bearer token. Raises `Problem` with one of the token codes."""
         given = call.header(b"authorization")
@@ -155,6 +159,7 @@ class Resource:
             self._edge.web.admit(scope)
             row = self._rows.get(scope["method"])
             if row is None:
+                self._edge.count(scope)
                 return self._unknown_method(scope)
             call = Call(scope, receive, request_id)
             await self._edge.admit(call, row)

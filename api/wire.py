@@ -13,6 +13,7 @@ from websockets.server import ServerProtocol
 
 from api.frames import MAX_FRAME_BYTES, BadFrame, CloseCode
 from api.problems import MEDIA_TYPE, Code, Problem
+from api.web import EVERYWHERE
 
 NOWHERE: Final = logging.Logger("restante.sockets", logging.CRITICAL + 1)
 """Says nothing to anybody."""
@@ -58,6 +59,8 @@ class Wire(ServerProtocol):
         response = super().reject(refused.status, msgspec.json.encode(refused.document(os.urandom(6).hex())).decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = MEDIA_TYPE.decode()
+        for name, value in EVERYWHERE:
+            response.headers[name.decode()] = value.decode()
         return response
 
 

@@ -177,6 +177,7 @@ async def test_a_broken_handshake_is_a_problem(rig: Rig, path: str, key: str | N
         problem = json.loads(await raw.reader.read())
     assert (problem["code"], problem["status"]) == ("malformed", 400)
     assert b"application/problem+json" in head
+    assert b"nosniff" in head
 
 
 async def test_the_first_frame_may_bring_the_token(rig: Rig) -> None:
