@@ -152,7 +152,7 @@ class Provider:
     def _said(self, claims: Mapping[str, Any]) -> Login:
         now, subject = self._clock(), claims["sub"]
         issued, expires = _seconds(claims["iat"]), _seconds(claims["exp"])
-        if not isinstance(subject, str) or not 1 <= len(subject) <= 255:
+        if not isinstance(subject, str) or not 1 <= len(subject.encode()) <= 255:
             raise _invalid()
         if max(issued, _seconds(claims.get("nbf", issued))) > now + SKEW_SECONDS:
             raise _invalid()

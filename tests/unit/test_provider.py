@@ -138,6 +138,8 @@ WRONG = {
     "no subject": token(sub=None),
     "an empty subject": token(sub=""),
     "an endless subject": token(sub="x" * 256),
+    "a subject that is no text": token(sub="\ud800"),
+    "a subject that is a number": token(sub=7),
     "expiry is a truth": token(exp=True),
     "expiry is endless": token(exp=float("inf")),
     "issued in the future": token(iat=NOW + 3600, exp=NOW + 7200),
