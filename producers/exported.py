@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -101,7 +101,7 @@ class ExportedTopic:
     async def bounds(self) -> Mapping[int, tuple[int, int]]:
         return {number: (part.first, part.end) for number, part in self.parts.items()}
 
-    async def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    async def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         batch: list[RawRecord] = []
         reached = start
         try:

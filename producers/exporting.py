@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,10 +113,11 @@ async def _write(file: IO[bytes], reader: Readable, place: Place, span: Span, pr
     topic, partition = place
     about = {"restante.topic": topic, "restante.topic_id": str(reader.topic_id), "restante.partition": str(partition)}
     writer = ContainerWriter(file, topic, about)
-    async for batch in reader.batches(partition, span.starts[place], span.ends[place]):
-        for record in batch:
-            writer.write(record)
-        progress(topic, partition, batch[-1].offset + 1, span.ends[place])
+    async with aclosing(reader.batches(partition, span.starts[place], span.ends[place])) as batches:
+        async for batch in batches:
+            for record in batch:
+                writer.write(record)
+            progress(topic, partition, batch[-1].offset + 1, span.ends[place])
     writer.flush()
 
 

@@ -7,8 +7,8 @@ sign; the rest of the log is signed as ever. Nothing waits for the notary.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Final
 
 import structlog
@@ -19,6 +19,7 @@ from producers.recorded import LogCut, LogDamaged, LogReplaced
 from producers.register import Register
 from schemas import metrics
 from schemas.chain import Chain, Link
+from schemas.raw import RawRecord
 from schemas.statements import MARK_BYTES, Point
 
 Place = tuple[str, int]
@@ -108,10 +109,12 @@ class Notary:
             async with self._reader(topic) as log:
                 for partition, bounds in sorted((await log.bounds()).items()):
                     place = (topic, partition)
-                    async for point in self._new(log, place, bounds, register.heads.get(place), projected.get(place)):
-                        points[place] = point
-                        if sum(len(one.marks) for one in points.values()) >= MARK_BYTES * self._most_records:
-                            await self._state(register, points)
+                    new = self._new(log, place, bounds, register.heads.get(place), projected.get(place))
+                    async with aclosing(new):
+                        async for point in new:
+                            points[place] = point
+                            if sum(len(one.marks) for one in points.values()) >= MARK_BYTES * self._most_records:
+                                await self._state(register, points)
         if points:
             await self._state(register, points)
 
@@ -131,7 +134,7 @@ class Notary:
 
     async def _new(
         self, log: Readable, place: Place, bounds: tuple[int, int], head: Point | None, projected: Link | None
-    ) -> AsyncIterator[Point]:
+    ) -> AsyncGenerator[Point, None]:
         """What is new in a partition, in parts, as far as it can be signed."""
         link, (first, end) = head.link if head else Link(), bounds
         if trouble := _refused(log, place, head, link, first, end):
@@ -140,15 +143,14 @@ class Notary:
         part = _Part(log, place, link)
         trouble = _compared(place, link, projected)
         try:
-            async for batch in log.batches(place[1], link.next_offset, end):
-                for record in batch:
-                    if record.offset != part.next_offset:
-                        raise _Hole(f"the records {part.next_offset} to {record.offset - 1} are missing")
-                    part.add(record.at_ms, record.key, record.value, record.headers)
-                    if projected is not None and projected.next_offset == part.next_offset:
-                        trouble = _compared(place, part.link, projected)
-                    if part.count >= self._most_records:
-                        yield part.cut()
+            async with aclosing(log.batches(place[1], link.next_offset, end)) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        part.add(record)
+                        if projected is not None and projected.next_offset == part.next_offset:
+                            trouble = _compared(place, part.link, projected)
+                        if part.count >= self._most_records:
+                            yield part.cut()
         except (LogCut, LogDamaged, LogReplaced, _Hole) as error:
             trouble = f"{_named(place)}: {error}"
         if part.count or head is None:
@@ -193,8 +195,11 @@ class _Part:
     def count(self) -> int:
         return self.next_offset - self._first
 
-    def add(self, at_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
-        self._marks += self._chain.add(at_ms, key, value, headers)[:MARK_BYTES]
+    def add(self, record: RawRecord) -> None:
+        if record.offset != self.next_offset:
+            raise _Hole(f"the records {self.next_offset} to {record.offset - 1} are missing")
+        h = self._chain.add(record.at_ms, record.key, record.value, record.headers)
+        self._marks += h[:MARK_BYTES]
 
     def cut(self) -> Point:
         topic, partition = self._place

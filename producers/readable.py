@@ -1,6 +1,6 @@
 """What the notary and who verifies need of a log: Kafka's (`producers.recorded`), an export's (`producers.exported`)."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol, Self
 from uuid import UUID
 
@@ -15,7 +15,7 @@ class Readable(Protocol):
     async def bounds(self) -> Mapping[int, tuple[int, int]]:
         """For each partition the offset of its first record, and the one after its last."""
 
-    def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         """The records from `start` to `end - 1`, some at a time, in order. Raises `LogCut`, `LogDamaged`, `LogReplaced`,
         `LogUnavailable`."""
 

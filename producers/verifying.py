@@ -5,6 +5,7 @@ the tail after the last signature, and what a record says. Whoever has valid cre
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -97,10 +98,11 @@ async def _compare(log: Readable, place: Place, comparison: Comparison, first: i
     at = max(first, comparison.start)
     while at < end:
         try:
-            async for batch in log.batches(place[1], at, end):
-                for record in batch:
-                    comparison.take(record)
-                progress(*place, batch[-1].offset + 1, end)
+            async with aclosing(log.batches(place[1], at, end)) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        comparison.take(record)
+                    progress(*place, batch[-1].offset + 1, end)
             at = end
         except LogDamaged as error:
             comparison.skip(error.end, Kind.DAMAGED, "they do not fit their checksum")

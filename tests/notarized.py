@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -44,7 +44,7 @@ class MemoryTopic:
             for partition, held in self.held.items()
         }
 
-    async def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    async def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         found = [one for one in self.held[partition] if start <= one.offset < end]
         for at in range(0, len(found), self.at_once):
             yield found[at : at + self.at_once]

@@ -4,6 +4,7 @@ lock                 held by the running `up` (the kernel lets go of it whatever
 up.json              the addresses, there while it runs; readable by its owner only, it holds the database's password
 children.json        the processes it started, to clear away what survived a kill
 secrets/             keys and passwords, made once; back them up with the database
+notary/              what the notary signed; copy it elsewhere
 kafka/  postgres/    data
 logs/                one file a process
 """

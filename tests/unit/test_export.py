@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -176,7 +176,7 @@ def test_a_fact_that_its_bytes_do_not_say_is_noticed_whatever_the_manifest_says(
 class Failing(MemoryTopic):
     """Goes away in the middle."""
 
-    async def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    async def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         yield self.held[partition][:2]
         raise LogUnavailable("rejected", "away")
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -257,7 +257,7 @@ class Away(MemoryTopic):
 
     away = True
 
-    async def batches(self, partition: int, start: int, end: int) -> AsyncIterator[Sequence[RawRecord]]:
+    async def batches(self, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[RawRecord], None]:
         if self.away:
             raise LogUnavailable("rejected", "away")
         async for batch in super().batches(partition, start, end):
