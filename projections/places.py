@@ -1,4 +1,4 @@
-"""Where the records about a message are, as the projection knows it: an index for whoever reads the log itself."""
+"""Where the records about a message or an account are: an index for whoever reads the log itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,3 +41,9 @@ async def places(database: Database, message_id: UUID) -> Places | None:
         sender=told[0][0] if told else None,
         receipts=[position for _, position in told],
     )
+
+
+async def account_named(database: Database, name: str) -> UUID | None:
+    """The account of a name, also of one that was erased since. Raises `DatabaseUnavailable`."""
+    rows = await database.tuples(_QUERIES["account"], name=name)
+    return rows[0][0] if rows else None

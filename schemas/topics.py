@@ -98,7 +98,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         key="source topic and partition",
         kept=Kept.FOR_EVER,
         written_by=(Role.PROCESSOR, Role.PROJECTOR, Role.OPERATOR),
-        read_by=(Role.OPERATOR,),
+        read_by=(Role.OPERATOR, Role.AUDIT),
         why="records that could not be understood, so that what follows them flows on",
         partitioned=False,
     ),

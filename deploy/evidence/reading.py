@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from api.accounts import Accounts
 from deploy import foundation
 from deploy.errors import DeployError, Misconfigured
 from deploy.settings import Settings
@@ -19,6 +18,7 @@ from producers.log import ProducersError
 from producers.recorded import LogDamaged, LogReader
 from projections.database import Database
 from projections.errors import ProjectionsError
+from projections.places import account_named
 from schemas.codec import DecodeError, decode
 from schemas.events import FactBase, Place, Recorded
 from schemas.raw import RawRecord
@@ -140,9 +140,9 @@ async def account(settings: Settings, named: str) -> UUID:
         raise Misconfigured("names are in the database, and none is known. Set RESTANTE_DATABASE_URL, or give the user's id")
     try:
         async with Database(settings.database_url) as database:
-            rows = await Accounts(database).by_names([named])
+            found = await account_named(database, named)
     except ProjectionsError as error:
         raise DeployError(f"{error}. Names are in the database; the user's id needs none") from error
-    if not rows:
-        raise Misconfigured(f"there is no account {named!r}. For one that was erased give its id")
-    return rows[0].user_id
+    if found is None:
+        raise Misconfigured(f"there is no account {named!r}. Check the name, or give the account's id")
+    return found

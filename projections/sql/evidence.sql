@@ -25,3 +25,7 @@ UNION SELECT session_ends.position FROM session_ends JOIN message ON session_end
 SELECT sender, receipts.position FROM messages
 JOIN receipts ON receipts.account = messages.sender AND receipts.message_id = messages.message_id
 WHERE messages.message_id = %(id)s ORDER BY receipts.position;
+
+-- name: account
+-- The account that has, or had, this name. Nothing but its id: who audits may not see more.
+SELECT user_id FROM accounts.accounts WHERE name = %(name)s;
