@@ -86,7 +86,7 @@ def test_a_persons_commands(person: dict[str, str]) -> None:
     trail = restante(person, "trail", json.loads(sent.stdout)["id"])
     assert trail.returncode == 0 and "Delivered" in trail.stdout
     unknown = restante(person, "trail", "11111111-1111-4111-8111-111111111111")
-    assert unknown.returncode == 1 and "message_unknown" in unknown.stderr
+    assert unknown.returncode == 1 and "does not know message" in unknown.stderr
     assert restante(person, "login", "shell-ann", "--password-stdin", said="wrong one\n").returncode == 1
 
 

@@ -33,7 +33,7 @@ from tests.benchmarks.dialect import Account, Restante, name
 from tests.benchmarks.measure import Roles, process_tree
 
 ROOT = Path(__file__).parents[2]
-PYTHON_ROLES = ("api", "processor", "projector")
+PYTHON_ROLES = ("api", "processor", "projector", "notary")
 _STOP_SECONDS = 30.0
 _START_SECONDS = 240.0  # the first start of all brings Kafka
 _SIGN_UP_SECONDS = 600.0
