@@ -70,13 +70,13 @@ class Erasures:
         return _DONE
 
     async def sweep(self) -> None:
-        """Finish what is left over of any account. Raises what is in `api.sweep.AWAY`."""
+        """Finish what is left over of any account; first what needs no projection. Raises what is in `api.sweep.AWAY`."""
+        unfinished = await self._accounts.unfinished_erasures(older_than=OLD_SECONDS)
+        for user in unfinished:
+            await self._record(user)
         if not self._compared:
             await self._erase_again()
-        for user in await self._accounts.unfinished_erasures(older_than=OLD_SECONDS):
-            await self._record(user)
-            await self._tell(user)
-        for user in await self._reads.untold_accounts():
+        for user in dict.fromkeys([*unfinished, *await self._reads.untold_accounts()]):
             await self._tell(user)
 
     async def _erase_again(self) -> None:
