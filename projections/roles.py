@@ -69,7 +69,8 @@ async def _roles(connection: Connection) -> Difference:
         wanted[f"role {role}"] = sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role))
     for role in ALL_ROLES:
         wanted |= _on_database(role, "CONNECT", database, give=True)
-    wanted |= _on_database(ADMIN, "CREATE", database, give=True)
+    for privilege in ("CREATE", "TEMPORARY"):  # the second for `rebuild --partition`
+        wanted |= _on_database(ADMIN, privilege, database, give=True)
     found: Statements = {}
     for role, may_log_in, mighty, member_of in await _all(connection, "attributes", roles=names):
         if may_log_in:

@@ -16,6 +16,7 @@ from api.accounts import Accounts
 from projections.apply import apply
 from projections.database import Database
 from projections.migrate import make_place, migrate
+from projections.places import account_named
 from projections.presence import Presence, PresenceReads
 from projections.reads import START, Reads
 from projections.rights import SCHEMAS
@@ -252,6 +253,15 @@ def test_a_read_that_mixes_accounts_up_shows_nobody_what_is_anothers(url: str) -
 
     assert len(asyncio.run(shown(url))) == 2
     assert len(asyncio.run(shown(as_role(url, Principal.API)))) == 1
+
+
+def test_an_auditor_finds_whose_name_it_is(url: str) -> None:
+    async def found(name: str) -> UUID | None:
+        async with Database(as_role(url, Principal.AUDITOR)) as database:
+            return await account_named(database, name)
+
+    assert asyncio.run(found("bob")) == BOB
+    assert asyncio.run(found("nobody")) is None
 
 
 def _by_policy() -> list[str]:
