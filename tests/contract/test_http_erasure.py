@@ -12,7 +12,6 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from argon2.profiles import CHEAPEST
 
 from api.accounts import add_token, use_token
 from producers.memory import MemoryLog
@@ -37,9 +36,8 @@ async def processor() -> AsyncIterator[MemoryProcessor]:
 
 
 @pytest.fixture
-async def edge(database_url: str, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+async def edge(database_url: str, processor: MemoryProcessor) -> AsyncIterator[Edge]:
     """One with a processor."""
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
     async with running(database_url, log=processor.log, committed=processor.committed) as made:
         made.fold.start()
         yield made

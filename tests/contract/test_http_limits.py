@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from argon2.profiles import CHEAPEST
 
 from api.limits import LIMITS, Limit, Limits
 from api.secrets import make_key
@@ -18,11 +17,6 @@ from projections.errors import DatabaseUnavailable
 from tests.edge import MASTER_KEY, PASSWORD, Edge, Person, running
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
 
 
 def code(answer: httpx2.Response) -> tuple[int, str]:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from argon2.profiles import CHEAPEST
 
 from producers.memory import MemoryLog
 from projections.errors import DatabaseUnavailable
@@ -18,9 +17,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def edge(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+async def edge(database_url: str) -> AsyncIterator[Edge]:
     """All accounts in one partition."""
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
     async with MemoryLog(1) as log, running(database_url, log=log) as made:
         made.fold.start()
         yield made

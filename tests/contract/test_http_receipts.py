@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from argon2.profiles import CHEAPEST
 
 from producers.log import LogUnavailable
 from producers.memory import MemoryLog
@@ -30,9 +29,8 @@ async def processor() -> AsyncIterator[MemoryProcessor]:
 
 
 @pytest.fixture
-async def edge(database_url: str, processor: MemoryProcessor, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Edge]:
+async def edge(database_url: str, processor: MemoryProcessor) -> AsyncIterator[Edge]:
     """One with a processor."""
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
     async with running(database_url, log=processor.log, committed=lambda: processor.committed()) as made:
         made.fold.start()
         yield made

@@ -9,7 +9,6 @@ from ipaddress import ip_network
 
 import httpx2
 import pytest
-from argon2.profiles import CHEAPEST
 
 from api.limits import LIMITS, Limit, Limits
 from api.proxies import Proxies
@@ -20,11 +19,6 @@ from tests.socket_rig import Raw
 
 pytestmark = pytest.mark.anyio
 APP = "https://app.example"
-
-
-@pytest.fixture(autouse=True)
-def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
 
 
 def code(answer: httpx2.Response) -> tuple[int, str]:

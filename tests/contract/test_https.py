@@ -14,7 +14,6 @@ from typing import Any
 import httpx2
 import pytest
 import trustme
-from argon2.profiles import CHEAPEST
 from cryptography import x509
 from structlog.testing import capture_logs
 
@@ -85,7 +84,6 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def secure(database_url: str, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Secure]:
-    monkeypatch.setattr("api.passwords.RFC_9106_LOW_MEMORY", CHEAPEST)
     monkeypatch.setattr("deploy.tls.LOOK_SECONDS", 0.05)
     monkeypatch.setattr(bounds, "HANDSHAKE_SECONDS", 0.3)
     certificate, port = authority.issue("localhost"), ports.any_free()
