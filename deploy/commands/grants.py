@@ -45,10 +45,10 @@ async def _differences(settings: Settings) -> dict[str, list[str]]:
     from deploy import granting
 
     lines = {}
-    if settings.database_url:
-        lines["database"] = await granting.database_differences(settings)
     if settings.kafka:
         lines["kafka"] = await granting.kafka_differences(settings)
+    if settings.database_url:
+        lines["database"] = await granting.database_differences(settings)
     return lines
 
 
@@ -57,10 +57,10 @@ async def _mend(settings: Settings, file: Path | None) -> dict[str, list[str]]:
 
     passwords = granting.read_passwords(file) if file else granting.Passwords()
     lines = {}
-    if settings.database_url:
-        lines["database"] = await granting.mend_database(settings, passwords)
     if settings.kafka:
         lines["kafka"] = await granting.mend_kafka(settings, passwords)
+    if settings.database_url:
+        lines["database"] = await granting.mend_database(settings, passwords)
     return lines
 
 

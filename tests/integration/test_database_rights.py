@@ -197,32 +197,36 @@ def test_every_table_has_a_row(url: str) -> None:
     assert there == {(schema, table.name) for schema, tables in SCHEMAS.items() for table in tables if schema[-1] != "2"}
 
 
-@pytest.mark.parametrize(
-    ("role", "statement"),
-    [
-        (Principal.PROJECTOR, "SELECT wrapped_key FROM accounts.accounts"),
-        (Principal.PROJECTOR, "SELECT name FROM accounts.accounts"),
-        (Principal.PROJECTOR, "DELETE FROM messages"),
-        (Principal.API, "INSERT INTO receipts SELECT * FROM receipts"),
-        (Principal.API, "UPDATE offsets SET next_offset = 0"),
-        (Principal.API, "DELETE FROM mailbox"),
-        (Principal.API, "DELETE FROM accounts.accounts"),
-        (Principal.API, "ALTER TABLE mailbox DISABLE ROW LEVEL SECURITY"),
-        (Principal.API, "CREATE TABLE projection.mine (a integer)"),
-        (Principal.API, "CREATE TEMPORARY TABLE mine (a integer)"),
-        (Principal.API, "SET ROLE restante_projector"),
-        (Principal.AUDITOR, "SELECT password_hash FROM accounts.accounts"),
-        (Principal.AUDITOR, "SELECT token_hash FROM accounts.refresh_tokens"),
-        (Principal.AUDITOR, "DELETE FROM mailbox"),
-        (Principal.NOTARY, "SELECT * FROM messages"),
-        (Principal.NOTARY, "SELECT last_event_id FROM offsets"),
-        (Principal.ADMIN, "CREATE ROLE another SUPERUSER"),
-    ],
-    ids=lambda value: str(value).replace(" ", "_"),
+REFUSED = (
+    (Principal.PROJECTOR, "SELECT wrapped_key FROM accounts.accounts"),
+    (Principal.PROJECTOR, "SELECT name FROM accounts.accounts"),
+    (Principal.PROJECTOR, "DELETE FROM messages"),
+    (Principal.API, "INSERT INTO receipts SELECT * FROM receipts"),
+    (Principal.API, "UPDATE offsets SET next_offset = 0"),
+    (Principal.API, "DELETE FROM mailbox"),
+    (Principal.API, "DELETE FROM accounts.accounts"),
+    (Principal.API, "ALTER TABLE mailbox DISABLE ROW LEVEL SECURITY"),
+    (Principal.API, "CREATE TABLE projection.mine (a integer)"),
+    (Principal.API, "CREATE TEMPORARY TABLE mine (a integer)"),
+    (Principal.API, "SET ROLE restante_projector"),
+    (Principal.AUDITOR, "SELECT password_hash FROM accounts.accounts"),
+    (Principal.AUDITOR, "SELECT token_hash FROM accounts.refresh_tokens"),
+    (Principal.AUDITOR, "DELETE FROM mailbox"),
+    (Principal.NOTARY, "SELECT * FROM messages"),
+    (Principal.NOTARY, "SELECT last_event_id FROM offsets"),
+    (Principal.ADMIN, "CREATE ROLE another SUPERUSER"),
 )
-def test_refused(url: str, role: Principal, statement: str) -> None:
-    with refused():
-        ask(as_role(url, role), statement)
+
+
+def test_refused(url: str) -> None:
+    done = []
+    for role, statement in REFUSED:
+        try:
+            ask(as_role(url, role), statement)
+            done.append((role, statement))
+        except psycopg.errors.InsufficientPrivilege:
+            continue
+    assert done == []
 
 
 def test_a_wrong_query_of_the_api_sees_only_rows_of_the_account_it_reads_for(url: str) -> None:
