@@ -9,6 +9,7 @@
   `runner` does it for ever, `refold` up to given offsets in a place that nobody reads; `rebuild` makes that the live one.
 - `replace` does that with the rows of one partition, `compare` holds the live rows against the log.
 - `reads` answers questions; `life` folds a message's rows with `schemas.lifecycle.evolve`: one meaning of the log.
+- `places` says where in the log the records about a message are.
 - `progress` lets a read wait until the projection has reached the end that the log had when the request came.
 
 The mailbox is two tables. `mailbox` holds what no device of the account has acknowledged, for all its devices at once. The
