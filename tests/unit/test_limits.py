@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.frames import MAX_FRAME_BYTES
 from api.limits import LIMITS, Buckets, Limit, Limits, What, address_of
+from api.messages import BATCH_ON_THE_WIRE, ONE_ON_THE_WIRE
+from api.passwords import WAITING
 from api.problems import Code, Problem
+from api.session import StreamOptions
+from api.sockets import PINGS, PINGS_SECONDS
+from api.stream import CHATTER, CHATTER_SECONDS, TOKEN_SECONDS
 
 FEW = Limit(amount=5, seconds=10, each="account", meaning="for tests")
 
@@ -158,3 +164,19 @@ def test_the_page_shows_the_table() -> None:
         (what, row.meaning, row.each, f"{row.amount:,} in {row.seconds} s, {_rate(row)} a second")
         for what, row in LIMITS.items()
     ]
+
+
+def test_the_page_has_the_sizes_that_the_code_has() -> None:
+    page = Path("docs/limits.md").read_text(encoding="utf-8")
+    session, kib = StreamOptions(), 1024
+    for row in (
+        f"| `POST /messages` on the wire | {ONE_ON_THE_WIRE // kib} KiB | 413 `body_too_large` |",
+        f"| `POST /messages/batch` | 500 messages, {BATCH_ON_THE_WIRE // kib**2} MiB on the wire |",
+        f"| passwords waiting for their hash | {WAITING} a process | 503 `overloaded` |",
+        f"| a frame of the client, all its pieces together | {MAX_FRAME_BYTES // kib} KiB, ",
+        f"| time until the token comes, where it is not in the request | {TOKEN_SECONDS:g} s | closed with 4401 ",
+        f"| sockets of an account | {session.sockets} a process | closed with 4429 `rate_limited` |",
+        f"| frames that move nothing: `ping`, `authenticate`, invalid ones | {CHATTER} in {CHATTER_SECONDS:g} s | ",
+        f"| WebSocket pings of the client | {PINGS} in {PINGS_SECONDS:g} s | closed with 4429 `rate_limited` |",
+    ):
+        assert row in page
