@@ -12,6 +12,7 @@ projector that waited for its offset rows finds at the end of its transaction th
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from projections.refold import MOST_RECORDS, QUERIES, STATEMENT_SECONDS, Fixed, 
 
 ALONE: Final = 7_310_579_403
 """Any number: one rebuild at a time."""
+ALONE_SECONDS: Final = 5.0
 NEAR: Final = 1_000
 """So many records at the most are folded while the projectors wait."""
 HOLD_SECONDS: Final = 3.0
@@ -182,12 +184,19 @@ async def control(url: str) -> AsyncIterator[Line]:
     with translated():
         async with await Line.connect(url, **connect_options()) as line:
             await configure(line)
-            ((alone,),) = await connection_of(line).tuples(QUERIES["alone"], key=ALONE)
-            if not alone:
-                raise RebuildRefused(
-                    "another `restante rebuild` or `restante audit --against-projection` runs on this database"
-                )
+            await _alone(line)
             yield line
+
+
+async def _alone(line: Line) -> None:
+    """One at a time. Of one that was killed PostgreSQL may take a moment to notice."""
+    deadline = time.monotonic() + ALONE_SECONDS
+    while not (await connection_of(line).tuples(QUERIES["alone"], key=ALONE))[0][0]:
+        if time.monotonic() > deadline:
+            raise RebuildRefused(
+                "another `restante rebuild` or `restante audit --against-projection` runs on this database. Wait for its end"
+            )
+        await asyncio.sleep(0.1)
 
 
 def connection_of(line: Line) -> Connection:

@@ -18,7 +18,7 @@ from projections.folds import FACTS, TOLD
 from projections.pointer import PLACES
 from projections.progress import Progress
 from projections.reads import START, Reads
-from projections.rebuild import RebuildRefused, Rebuilt, drop_other, rebuild
+from projections.rebuild import ALONE, RebuildRefused, Rebuilt, drop_other, rebuild
 from projections.refold import Log, Tally
 from projections.runner import Projector
 from projections.source import MemorySource, Raw
@@ -204,6 +204,26 @@ def test_two_at_once_are_one(database_url: str) -> None:
         rig.append(*STORY)
         found = await asyncio.gather(rig.rebuild(), rig.rebuild(), return_exceptions=True)
         assert sorted(type(one).__name__ for one in found) == ["RebuildRefused", "Rebuilt"]
+
+    on(scenario, database_url)
+
+
+def test_one_that_was_killed_is_waited_for_until_postgresql_has_noticed(database_url: str) -> None:
+    async def scenario(rig: Rig) -> None:
+        rig.append(*STORY)
+        async with await psycopg.AsyncConnection.connect(rig.url, autocommit=True) as other:
+            await other.execute("SELECT pg_advisory_lock(%s)", [ALONE])
+            going = asyncio.create_task(rig.rebuild())
+            asks = (
+                b"SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%%pg_try_advisory_lock($1)' AND state = 'idle'"
+            )
+
+            async def asked() -> bool:
+                return await rig.database.tuples(asks) == [(True,)]
+
+            await eventually(asked)
+            assert not going.done()
+        assert (await going).live == SECOND
 
     on(scenario, database_url)
 
