@@ -91,6 +91,12 @@ class Service:
         """What its commands find set."""
         return {**{name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")}, **self._settings}
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `restante` as a person beside this service would."""
+        return subprocess.run(
+            [RESTANTE, *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
     @property
     def facts(self) -> dict[str, Any]:
         """What it says in up.json."""

@@ -12,7 +12,6 @@ from tests.acceptance.answers import problem
 from tests.acceptance.people import Device, phone_of
 from tests.acceptance.service import Service
 from tests.acceptance.sockets import Socket
-from tests.acceptance.test_rebuild import run
 from tests.eventually import soon
 
 
@@ -57,7 +56,7 @@ def test_the_story(service: Service, sender: Device, bob: Device) -> None:
     (kept,) = sender.mailbox()
     assert (kept["body"], kept["from"], kept["from_id"]) == ("from bob", None, bob.person.user_id)
     assert asked(service, "SELECT count(*) FROM accounts.accounts WHERE wrapped_key = %s", key) == [(0,)]
-    audited = run(service, "audit", "--user", bob.person.user_id, "--json")
+    audited = service.command("audit", "--user", bob.person.user_id, "--json")
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
 
@@ -85,6 +84,6 @@ def test_what_is_sent_while_the_account_is_erased_has_one_end(service: Service, 
     soon(lambda: sorted(told(sender)) == sorted((message, "Erased") for message in accepted), 45, "all are told")
     statuses = sender.call("POST", "/messages/status", json={"ids": accepted[-500:]}).json()["messages"]
     assert {message["status"] for message in statuses} == {"Erased"}
-    audited = run(service, "audit", "--user", bob.person.user_id, "--json")
+    audited = service.command("audit", "--user", bob.person.user_id, "--json")
     assert audited.returncode == 0, audited.stdout + audited.stderr
     assert f'"Erased": {len(accepted)}' in audited.stdout

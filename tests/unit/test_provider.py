@@ -96,7 +96,7 @@ def token(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "rsa", hea
 @pytest.mark.parametrize(
     ("key", "algorithm", "kid"),
     [(RSA, "RS256", "rsa"), (RSA, "PS512", "rsa"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed"), (RSA, "PS256", "bound")],
-    ids=str,
+    ids=["RS256", "PS512", "ES256", "EdDSA", "PS256"],
 )
 async def test_signatures_with_a_private_key_count(key: Any, algorithm: str, kid: str) -> None:
     async with asking(Site(KEYS)) as provider:
