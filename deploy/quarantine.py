@@ -37,6 +37,16 @@ class SetAside:
     now: Place | None = None
 
     @property
+    def name(self) -> str:
+        """Its place as the commands take and show it: topic/partition/offset."""
+        return named(self.place)
+
+    @property
+    def now_name(self) -> str | None:
+        """Where it stands now, named like that."""
+        return named(self.now) if self.now else None
+
+    @property
     def understood(self) -> Record | str:
         """What it is for this version, or why it still cannot be replayed."""
         value, topic = self.record.value, self.place.topic

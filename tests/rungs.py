@@ -20,6 +20,7 @@ from deploy.local.postgres import LocalPostgres
 from deploy.local.server import Server, launch
 from deploy.settings import machine_environment
 from tests import containers
+from tests.eventually import soon
 
 CHOSEN: dict[str, str] = {}
 """What was used for "broker" and "database", for the summary of the run."""
@@ -76,8 +77,10 @@ def database() -> Iterator[str]:
 def _hurried(url: str) -> str:
     """No test takes the power from this server (those that kill one start their own), and each one makes a database."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")
+        for name in ("fsync", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {name} = off")
         connection.execute("SELECT pg_reload_conf()")
+        soon(lambda: connection.execute("SHOW fsync").fetchone() == ("off",), what="the server has read its settings")
     return url
 
 

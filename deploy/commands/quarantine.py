@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,8 +17,10 @@ from deploy.commands.operate import reached
 from deploy.commands.screen import Waiting, printable, say, show_json, show_table
 from deploy.commands.service import Json
 from deploy.errors import Misconfigured, Refused
-from deploy.quarantine import SetAside, named, replay, set_aside
 from deploy.settings import Settings
+
+if TYPE_CHECKING:
+    from deploy.quarantine import SetAside
 
 quarantine = typer.Typer(
     no_args_is_help=True, help="Records that nobody could understand, set aside so that others flow on."
@@ -29,7 +31,7 @@ _WIDTH = 60
 @quarantine.command("list")
 def list_(as_json: Json = False) -> None:
     """Everything that was set aside, why, and whether this version understands it."""
-    found = asyncio.run(set_aside(_settings()))
+    found = _set_aside(_settings())
     if as_json:
         show_json({"set_aside": [_document(one) for one in found]})
     elif found:
@@ -44,7 +46,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """One record with all it had: key, headers, bytes."""
-    one = _found(asyncio.run(set_aside(_settings())), record)
+    one = _found(_set_aside(_settings()), record)
     if as_json:
         show_json(_document(one) | _contents(one, whole=True))
         return
@@ -64,7 +66,7 @@ def replay_(
     if (record is None) is not everything:
         raise Misconfigured("name one record, as `restante quarantine list` shows it, or give --all")
     settings = _settings()
-    found = asyncio.run(set_aside(settings))
+    found = _set_aside(settings)
     wanted = [one for one in found if _can_return(one)] if record is None else [_returnable(_found(found, record))]
     done = asyncio.run(_replayed(settings, wanted, quiet=as_json))
     if as_json:
@@ -73,7 +75,15 @@ def replay_(
         say("nothing that is set aside can be replayed by this version")
 
 
+def _set_aside(settings: Settings) -> list[SetAside]:
+    from deploy.quarantine import set_aside
+
+    return asyncio.run(set_aside(settings))
+
+
 async def _replayed(settings: Settings, wanted: Sequence[SetAside], *, quiet: bool) -> list[SetAside]:
+    from deploy.quarantine import replay
+
     done: list[SetAside] = []
     if not wanted:
         return done
@@ -84,7 +94,7 @@ async def _replayed(settings: Settings, wanted: Sequence[SetAside], *, quiet: bo
             if waiting:
                 waiting(f"the log: {len(done)} of {len(wanted)} are back")
             elif not quiet:
-                say(f"{named(one.place)} is back as {_now(one)}")
+                say(f"{one.name} is back as {_now(one)}")
     if waiting:
         waiting(None)
         say(f"{len(done)} records are back in the log")
@@ -100,7 +110,7 @@ def _settings() -> Settings:
 
 def _found(found: Sequence[SetAside], name: str) -> SetAside:
     for one in found:
-        if named(one.place) == name:
+        if one.name == name:
             return one
     raise Refused(f"{printable(name)} was not set aside. `restante quarantine list` shows what was")
 
@@ -110,22 +120,22 @@ def _can_return(one: SetAside) -> bool:
 
 
 def _returnable(one: SetAside) -> SetAside:
-    if one.now is not None:
-        raise Refused(f"{named(one.place)} is already back as {_now(one)}")
+    if one.now_name is not None:
+        raise Refused(f"{one.name} is already back as {_now(one)}")
     if isinstance(one.understood, str):
-        raise Refused(f"{named(one.place)} is not understood: {one.understood}. Run the version that wrote it, or leave it")
+        raise Refused(f"{one.name} is not understood: {one.understood}. Run the version that wrote it, or leave it")
     return one
 
 
 def _now(one: SetAside) -> str:
-    if one.now is not None:
-        return named(one.now)
+    if one.now_name is not None:
+        return one.now_name
     return "not understood" if isinstance(one.understood, str) else f"{type(one.understood).__name__}: replay it"
 
 
 def _row(one: SetAside) -> tuple[str, str, str, str, str]:
     reasons = "; ".join(dict.fromkeys(one.reasons.values()))
-    return named(one.place), _at(one), ", ".join(one.reasons), printable(reasons), _now(one)
+    return one.name, _at(one), ", ".join(one.reasons), printable(reasons), _now(one)
 
 
 def _at(one: SetAside) -> str:
@@ -136,12 +146,12 @@ def _document(one: SetAside) -> dict[str, Any]:
     understood = one.understood
     known = not isinstance(understood, str)
     return {
-        "record": named(one.place),
+        "record": one.name,
         "at": _at(one),
         "reasons": one.reasons,
         "understood_as": type(understood).__name__ if known else None,
         "cannot_return": None if known else understood,
-        "replayed_as": named(one.now) if one.now else None,
+        "replayed_as": one.now_name,
     }
 
 

@@ -34,7 +34,6 @@ _SETTINGS: Mapping[str, str] = {
     "effective_cache_size": "1GB",
     "work_mem": "8MB",
     "maintenance_work_mem": "64MB",
-    "fsync": "on",
     "synchronous_commit": "on",
     "wal_buffers": "16MB",
     "max_wal_size": "2GB",

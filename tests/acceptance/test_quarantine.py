@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -13,35 +12,36 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from deploy import cli
 from schemas.codec import encode
 from schemas.events import MessagesDelivered
 from schemas.partitions import partition_for
 from schemas.topics import LIFECYCLE
 from tests.acceptance.log import lifecycle, record_at
 from tests.acceptance.people import ids, phone_of
-from tests.acceptance.service import RESTANTE, Service
+from tests.acceptance.service import Service
 from tests.builders import an_id
 from tests.eventually import soon
 
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def hurt() -> Iterator[Service]:
-    """A service whose log is written to by others."""
-    running = Service()
-    try:
-        yield running.start()
-    finally:
-        running.remove()
+Command = Callable[..., tuple[int, Any, str]]
 
 
-def quarantine(service: Service, *arguments: str) -> tuple[int, Any, str]:
-    done = subprocess.run(
-        [RESTANTE, "quarantine", *arguments, "--json"],
-        env=service.environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+@pytest.fixture
+def quarantine(quick: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process, which saves its start: exit code, answer, complaint."""
+    for name, value in quick.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> tuple[int, Any, str]:
+        capsys.readouterr()
+        code = cli.run(["quarantine", *arguments, "--json"])
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if said.out else None, said.err
+
+    return run
 
 
 def write(service: Service, key: bytes, value: bytes, partition: int) -> str:
@@ -55,47 +55,47 @@ def write(service: Service, key: bytes, value: bytes, partition: int) -> str:
     return asyncio.run(send())
 
 
-def listed(service: Service, name: str) -> dict[str, Any] | None:
-    code, document, _ = quarantine(service, "list")
+def listed(quarantine: Command, name: str) -> dict[str, Any] | None:
+    code, document, _ = quarantine("list")
     assert code == 0
     return next((one for one in document["set_aside"] if one["record"] == name and len(one["reasons"]) == 2), None)
 
 
-def test_what_is_set_aside_is_shown_and_comes_back_once_it_is_understood(hurt: Service) -> None:
-    alice, bob = phone_of(hurt, "alice"), phone_of(hurt, "bob")
+def test_what_is_set_aside_is_shown_and_comes_back_once_it_is_understood(quick: Service, quarantine: Command) -> None:
+    alice, bob = phone_of(quick, "alice"), phone_of(quick, "bob")
     kept = alice.send(bob, "hello")
     assert ids(bob.mailbox()) == [kept]
     bob.ack([kept])
     again = alice.send(bob, "again")
-    acknowledged = next(one.said for one in lifecycle(hurt) if isinstance(one.said, MessagesDelivered))
+    acknowledged = next(one.said for one in lifecycle(quick) if isinstance(one.said, MessagesDelivered))
     position = bob.mailbox()[0]["position"]
     entry = replace(acknowledged.entries[0], message_id=UUID(again), position=position)
     astray = encode(replace(acknowledged, event_id=an_id("ev", 1), entries=(entry,)))
     home = partition_for(acknowledged.recipient, 8)
 
-    junk = write(hurt, b"nobody", b"\x00junk", home)
-    lost = write(hurt, astray.key, astray.value, (home + 1) % 8)
-    one = soon(lambda: listed(hurt, junk), within=30)
+    junk = write(quick, b"nobody", b"\x00junk", home)
+    lost = write(quick, astray.key, astray.value, (home + 1) % 8)
+    one = soon(lambda: listed(quarantine, junk), within=30)
     assert (one["understood_as"], set(one["reasons"])) == (None, {"processor", "projector"})
-    other = soon(lambda: listed(hurt, lost), within=30)
+    other = soon(lambda: listed(quarantine, lost), within=30)
     assert (other["understood_as"], other["replayed_as"]) == ("MessagesDelivered", None)
     assert ids(bob.mailbox()) == [again], "what stands elsewhere counts for nothing"
-    code, shown, _ = quarantine(hurt, "show", junk)
+    code, shown, _ = quarantine("show", junk)
     assert (code, shown["key"], shown["bytes"]) == (0, "nobody", b"\x00junk".hex())
 
-    code, _, said = quarantine(hurt, "replay", junk)
+    code, _, said = quarantine("replay", junk)
     assert code == 1 and "not understood" in said
-    code, _, said = quarantine(hurt, "replay", f"{LIFECYCLE}/0/999999")
+    code, _, said = quarantine("replay", f"{LIFECYCLE}/0/999999")
     assert code == 1 and "list" in said
-    assert quarantine(hurt, "replay")[0] == 2
-    code, document, _ = quarantine(hurt, "replay", "--all")
+    assert quarantine("replay")[0] == 2
+    code, document, _ = quarantine("replay", "--all")
     assert code == 0 and [done["record"] for done in document["replayed"]] == [lost]
     topic, partition, offset = document["replayed"][0]["replayed_as"].split("/")
     assert int(partition) == home
-    assert record_at(hurt, {"topic": topic, "partition": home, "offset": int(offset)}).said == replace(
+    assert record_at(quick, {"topic": topic, "partition": home, "offset": int(offset)}).said == replace(
         acknowledged, event_id=an_id("ev", 1), entries=(entry,)
     )
     assert bob.mailbox() == []
-    code, _, said = quarantine(hurt, "replay", lost)
+    code, _, said = quarantine("replay", lost)
     assert code == 1 and "already back" in said
-    assert quarantine(hurt, "replay", "--all")[1] == {"replayed": []}
+    assert quarantine("replay", "--all")[1] == {"replayed": []}

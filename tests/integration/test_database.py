@@ -167,11 +167,12 @@ def test_every_statement_has_a_name_and_a_sentence() -> None:
 
 GUARDED = (b"reached(", b"live()")
 INSIDE = {
-    "evidence.sql": {"positions", "receipts"},
+    "evidence.sql": {"positions", "receipts", "account"},
     "reads.sql": {"decisions", "ends", "deliveries", "readings", "erasures", "repeats"},
     "apply.sql": set(load_queries("projections", "apply.sql")) - {"begin_partitions", "starts", "announce", "waiting"},
 }
-"""Statements that run only in a snapshot, or in a projector's transaction, whose last statement looks at the pointer."""
+"""Statements that look at accounts alone, or run only in a snapshot, or in a projector's transaction, whose last statement
+looks at the pointer."""
 
 
 @pytest.mark.parametrize("file", ["reads.sql", "presence.sql", "apply.sql", "evidence.sql"])

@@ -145,7 +145,7 @@ def test_a_projection_from_before_learns_who_wrote_to_whom(empty_database_url: s
         await migrate(empty_database_url)
         async with Database(empty_database_url) as database:
             await folded(database, log_of(TO_BOB, TO_ALICE, stored(6)))
-            await database.run(b"DROP TABLE contacts")
+            await database.run(b"DROP TABLE contacts CASCADE")
             await database.run(b"DROP FUNCTION latest_session")
             await database.run(b"DELETE FROM migrations WHERE name = '0004_projection_contacts.sql'")
         await migrate(empty_database_url)

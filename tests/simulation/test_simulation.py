@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.play import Failed, play
 from tests.simulation.scenarios import SCENARIOS
 
-RUNS = 100
+RUNS = 60
 
 
 def _seeds(weight: float) -> range:
