@@ -10,9 +10,9 @@ from tests.acceptance.people import Device, phone_of
 from tests.acceptance.service import Service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service() -> Iterator[Service]:
-    """One service for all tests that leave it as it was."""
+    """One service for all tests that leave it as it was. It ends with the last of them: what idles takes time."""
     running = Service()
     try:
         yield running.start()
@@ -20,7 +20,7 @@ def service() -> Iterator[Service]:
         running.remove()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _quick() -> Iterator[list[Service]]:
     kept: list[Service] = []
     yield kept
