@@ -67,7 +67,11 @@ def test_what_is_set_aside_is_shown_and_comes_back_once_it_is_understood(quick: 
     assert ids(bob.mailbox()) == [kept]
     bob.ack([kept])
     again = alice.send(bob, "again")
-    acknowledged = next(one.said for one in lifecycle(quick) if isinstance(one.said, MessagesDelivered))
+    acknowledged = next(
+        one.said
+        for one in lifecycle(quick)
+        if isinstance(one.said, MessagesDelivered) and one.said.entries[0].message_id == UUID(kept)
+    )
     position = bob.mailbox()[0]["position"]
     entry = replace(acknowledged.entries[0], message_id=UUID(again), position=position)
     astray = encode(replace(acknowledged, event_id=an_id("ev", 1), entries=(entry,)))

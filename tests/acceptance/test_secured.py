@@ -178,7 +178,9 @@ def test_the_whole_service_works_under_these_rights(secured: Secured) -> None:
         soon(lambda: http.get("/health").status_code == 200, 30, "the whole service is well")
         for role in (Principal.API, Principal.AUDITOR):
             checks = asyncio.run(examine(read_settings(secured.environment(role))))
-            assert {check.verdict for check in checks} == {"ok"}, checks
+            found = {check.what: check.verdict for check in checks}
+            assert found.pop("durability", "finding") == "finding", "the tests' database does without fsync"
+            assert set(found.values()) == {"ok"}, checks
     for role in ROLES:
         assert PASSWORD not in secured.log_of(role)
         assert "uthorization" not in secured.log_of(role), secured.log_of(role)
