@@ -13,8 +13,8 @@ help: ## what there is
 up: $(ENV) ## the whole service on this machine; Ctrl-C stops it, data stay in ./var
 	@exec .venv/bin/python deploy/local/bound.py $$PPID 9 -1 -1 .venv/bin/restante up
 
-test: $(ENV) ## all tests
-	@exec .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: $(ENV) ## the tests; with TEST_LONG=1 also those that hurt whole services for minutes
+	@exec .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(ENV) ## style, types, and which package may import which
 	.venv/bin/ruff check

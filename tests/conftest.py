@@ -16,6 +16,8 @@ from psycopg import sql
 
 from tests import rungs
 
+LEFT_OUT = pytest.StashKey[int]()
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> None:
@@ -104,18 +106,32 @@ class _database:
             connection.execute(statement)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without TEST_LONG the long ones are left out, and the run says how many."""
+    if os.environ.get("TEST_LONG"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    config.stash[LEFT_OUT] = len(long)
+    items[:] = [item for item in items if item not in long]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """One of several that run tests side by side tells the one that reports which servers it took."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["rungs"] = dict(rungs.CHOSEN)
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """What it has told."""
-    rungs.CHOSEN.update(getattr(node, "workeroutput", {}).get("rungs", {}))
+    said = getattr(node, "workeroutput", {})
+    rungs.CHOSEN.update(said.get("rungs", {}))
+    node.config.stash[LEFT_OUT] = said.get("left_out", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if left_out := terminalreporter.config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{left_out} long tests were left out; TEST_LONG=1 runs them, too")
     for what, which in sorted(rungs.CHOSEN.items()):
         terminalreporter.write_line(f"{what}: {which}")

@@ -20,6 +20,8 @@ from tests.acceptance.people import Device, Message, bodies, ids, person, phone_
 from tests.acceptance.service import Service
 from tests.eventually import soon
 
+pytestmark = pytest.mark.long
+
 LOG_PATIENCE = 6.5
 """Seconds a client waits for an answer while the log is away: the 5 of the contract, and some for a busy machine."""
 

@@ -24,7 +24,7 @@ from tests.acceptance.sockets import Socket
 from tests.eventually import soon
 
 FULL = bool(os.environ.get("ONLINE_FULL"))
-pytestmark = pytest.mark.timeout(600 if FULL else 300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600 if FULL else 300)]
 
 PEOPLE, DEVICES_EACH = 20, 10
 BROKER_AWAY, DATABASE_AWAY = (60.0, 20.0) if FULL else (12.0, 8.0)

@@ -16,7 +16,7 @@ from tests.acceptance.people import Device, ids, phone_of
 from tests.acceptance.service import Service
 from tests.eventually import eventually
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 BACKLOGS = [0, 1, 99, 100, 101] * 3 + [1000]
 CONNECTING_PEOPLE = 13

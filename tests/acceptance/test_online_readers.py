@@ -21,7 +21,7 @@ from tests.acceptance.sockets import Socket
 from tests.eventually import soon
 
 FULL = bool(os.environ.get("ONLINE_FULL"))
-pytestmark = pytest.mark.timeout(1500 if FULL else 240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500 if FULL else 240)]
 
 WAITING, LIVE, BYTES_PER_SECOND = (12_000, 240, 125_000) if FULL else (1_600, 32, 500_000)
 """A window of 1 MiB takes half of the time in which it has to be acknowledged, in both: 8 of 15 s, 2 of 4 s."""

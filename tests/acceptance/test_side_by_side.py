@@ -14,6 +14,8 @@ from tests.acceptance.answers import good, personal, problem
 from tests.acceptance.people import bodies, ids, phone_of
 from tests.acceptance.service import RESTANTE, Service
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[Service]:

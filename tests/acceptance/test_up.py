@@ -133,6 +133,7 @@ def test_a_stop_while_it_starts_leaves_nothing(own: Service) -> None:
     assert psutil.wait_procs(below, timeout=0)[1] == []
 
 
+@pytest.mark.long
 def test_a_supervisor_that_is_killed_takes_all_with_it(own: Service) -> None:
     with subprocess.Popen([RESTANTE, "up"], env=own.environment, stdout=subprocess.DEVNULL) as up:
         soon(lambda: (own.data / "up.json").exists(), 120, "it is up")

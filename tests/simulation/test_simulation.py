@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.play import Failed, play
 from tests.simulation.scenarios import SCENARIOS
 
-RUNS = 60
+RUNS = 50
 
 
 def _seeds(weight: float) -> range:
