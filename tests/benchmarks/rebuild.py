@@ -17,35 +17,15 @@ import time
 import uuid
 from pathlib import Path
 
-from aiokafka import AIOKafkaProducer
-
 from producers.connection import KafkaConnection
 from producers.recorded import LogReader
-from producers.topics import create_topics
 from projections import refold
 from projections.migrate import migrate
 from projections.rebuild import rebuild
 from projections.refold import Log, Tally
 from schemas.topics import LIFECYCLE, RECEIPTS
 from tests import rungs
-from tests.benchmarks.project import PARTITIONS, history
-
-A_MESSAGE = 2.9
-"""Records that a message of `project.history` comes to, about."""
-
-
-async def write(kafka: str, events: int) -> int:
-    """Fill the topics; how many records they have."""
-    await create_topics(KafkaConnection(bootstrap=kafka), partitions=PARTITIONS)
-    made, *_ = history(int(events / A_MESSAGE))
-    async with AIOKafkaProducer(bootstrap_servers=kafka, acks=1, linger_ms=5, max_batch_size=1 << 18) as producer:
-        for partition, records in made.log.items():
-            sent = [
-                await producer.send(LIFECYCLE, record.value, record.key, partition=partition, headers=list(record.headers))
-                for record in records
-            ]
-            await asyncio.gather(*sent)
-    return made.size
+from tests.benchmarks.filled import write
 
 
 async def measured(kafka: str, url: str, lines: int) -> None:

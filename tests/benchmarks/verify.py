@@ -20,8 +20,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
 from api.secrets import make_token_key
 from deploy.evidence import proving
 from deploy.settings import Settings, read_settings
@@ -30,27 +28,10 @@ from producers.notary import Notary
 from producers.recorded import LogReader
 from producers.register import Register
 from producers.signing import Signer
-from producers.topics import create_topics
 from schemas.chain import Link
-from schemas.topics import LIFECYCLE, SIGNED
+from schemas.topics import SIGNED
 from tests import rungs
-from tests.benchmarks.project import PARTITIONS, history
-
-A_MESSAGE = 2.9
-"""Records that a message of `project.history` comes to, about."""
-
-
-async def write(kafka: str, events: int) -> None:
-    """Fill the log."""
-    await create_topics(KafkaConnection(bootstrap=kafka), partitions=PARTITIONS)
-    made, *_ = history(int(events / A_MESSAGE))
-    async with AIOKafkaProducer(bootstrap_servers=kafka, acks=1, linger_ms=5, max_batch_size=1 << 18) as producer:
-        for partition, records in made.log.items():
-            sent = [
-                await producer.send(LIFECYCLE, record.value, record.key, partition=partition, headers=list(record.headers))
-                for record in records
-            ]
-            await asyncio.gather(*sent)
+from tests.benchmarks.filled import write
 
 
 async def sign(settings: Settings, home: Path) -> int:
