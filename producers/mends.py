@@ -1,8 +1,12 @@
-"""What aiokafka 0.14 leaves behind, and the mend: connections that nobody closes.
+"""What aiokafka 0.14 leaves behind, and the mends: connections that nobody closes, errors that nobody takes.
 
-Read in `client.py`: `bootstrap` keeps its first connection in a local variable, so a bootstrap that is cancelled (a start
+Connections (`client.py`): `bootstrap` keeps its first one in a local variable, so a bootstrap that is cancelled (a start
 that takes too long, a close in between) leaves it open until the garbage collector comes; and `_get_conn` of a client that
 is closed while it connects files the new connection where `close` has already been. Both go through `create_conn`.
+
+Errors (`producer/message_accumulator.py`): a batch that fails tells it to two futures. Nobody asks the one about room in
+the queue, nor the other once the caller has gone away, and asyncio reports both as errors nobody took, whenever the garbage
+collector comes by.
 """
 
 from __future__ import annotations
@@ -14,12 +18,14 @@ import aiokafka.client
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.message_accumulator import MessageBatch
 
 
 def mend() -> None:
     """Make every client of this process close what it opens, from now on. As often as you like."""
     aiokafka.client.create_conn = _create_conn
     AIOKafkaClient.close = _close
+    MessageBatch.failure = _failure
 
 
 class _Bootstrapping(AIOKafkaConnection):  # type: ignore[misc]
@@ -34,11 +40,19 @@ class _Bootstrapping(AIOKafkaConnection):  # type: ignore[misc]
 
 
 _closed_by_aiokafka = AIOKafkaClient.close
+_failed_by_aiokafka = MessageBatch.failure
 
 
 async def _close(client: AIOKafkaClient) -> None:
     client.__dict__["closed_for_good"] = True
     await _closed_by_aiokafka(client)
+
+
+def _failure(batch: MessageBatch, exception: BaseException) -> None:
+    _failed_by_aiokafka(batch, exception)
+    for told in (batch.future, batch._drain_waiter):
+        if not told.cancelled():
+            told.exception()
 
 
 async def _create_conn(host: str, port: int, *, on_close: Any = None, **options: Any) -> AIOKafkaConnection:

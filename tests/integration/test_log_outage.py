@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import logging
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -223,8 +226,12 @@ async def test_a_sender_that_died(log: KafkaLog, connection: KafkaConnection) ->
     await ledger.assert_true(log, connection)
 
 
-async def test_closing_while_a_batch_waits_for_its_retry(broker: OwnBroker, connection: KafkaConnection) -> None:
-    """The batch fails, and nothing else does: no callback of the event loop either."""
+@pytest.mark.parametrize("caller_waits", [True, False])
+async def test_closing_while_a_batch_waits_for_its_retry(
+    broker: OwnBroker, connection: KafkaConnection, caplog: pytest.LogCaptureFixture, caller_waits: bool
+) -> None:
+    """The batch fails, and nothing else does: no callback of the event loop, and no future that nobody asked."""
+    caplog.set_level(logging.CRITICAL, "aiokafka")  # what it logs is kept with its traceback
     failures: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     session = await Session.open(connection, [LIFECYCLE])
@@ -236,11 +243,22 @@ async def test_closing_while_a_batch_waits_for_its_retry(broker: OwnBroker, conn
         accumulator = session._producer._message_accumulator
         [sent] = await eventually(lambda: list(accumulator._pending_batches))
         accumulator.reenqueue(sent)  # as the sender does when a connection breaks
+        if not caller_waits:
+            answer.cancel()
+            await asyncio.wait([answer])
     finally:
         await session.close()
         broker.resume()
-    with pytest.raises(ProducerClosed):
+    with pytest.raises(ProducerClosed if caller_waits else asyncio.CancelledError):
         await answer
+    gone = weakref.ref(sent)
+    del session, batch, answer, accumulator, sent
+
+    def collected() -> bool:
+        gc.collect()
+        return gone() is None
+
+    await eventually(collected)  # futures tell of errors that nobody took when they go
     assert failures == []
 
 
