@@ -109,10 +109,13 @@ class Worker:
         """Wait until it reads these partitions."""
 
         def there() -> bool:
-            assert self.process.poll() is None, self.errors.read_text()
+            assert self.process.poll() is None
             return self.reading == set(partitions)
 
-        await eventually(there, within=40)
+        try:
+            await eventually(there, within=90)  # a member that dies while the group shares out can hold it up for a minute
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it wrote:\n{self.output.read_text()}\n{self.errors.read_text()}") from error
 
     async def ended(self) -> int:
         """Wait for its end; its exit status."""
