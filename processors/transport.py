@@ -40,6 +40,7 @@ class RunConsumer(Consumer):
         self._ledger = self.transport.ledger
         self._lifecycle = self.transport.lifecycle
         self._room = asyncio.Event()
+        self._fetching = asyncio.Lock()
         self._gaps: dict[int, int] = {}
         self._fetched = 0.0
 
@@ -71,10 +72,24 @@ class RunConsumer(Consumer):
                 await self._wait_for_room(timeout)
                 return {}
         await self._rest()
-        fetched = await super()._getmany(wanted, timeout)
+        async with self._fetching:
+            fetched = await super()._getmany(wanted, timeout) if self.flow_active else {}
         if fetched:
             self._fetched = self.loop.time()
         return {tp: [records] if tp.topic == self._lifecycle else records for tp, records in fetched.items()}
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Seek once the fetch under way is over.
+
+        Faust drops what a fetch brings while its flow is stopped, and seeks changelogs then. A fetch that began before the
+        seek and ended after it would take records along that the table's recovery then awaits for ever. (Faust means to wait
+        for it, too, but its `not_waiting_next_records` is never cleared.)
+        """
+        if all(tp.topic == self._lifecycle for tp in partitions):
+            await super().seek_wait(partitions)
+        else:
+            async with self._fetching:
+                await super().seek_wait(partitions)
 
     async def _rest(self) -> None:
         await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))

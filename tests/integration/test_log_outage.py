@@ -16,6 +16,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import ProducerClosed
+from aiokafka.producer.message_accumulator import MessageBatch
 
 from producers.connection import KafkaConnection
 from producers.kafka import KafkaLog
@@ -234,6 +235,19 @@ async def test_closing_while_a_batch_waits_for_its_retry(
     caplog.set_level(logging.CRITICAL, "aiokafka")  # what it logs is kept with its traceback
     failures: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    sent = await _closed_before_its_retry(broker, connection, caller_waits=caller_waits)
+
+    def collected() -> bool:
+        gc.collect()
+        return sent() is None
+
+    await eventually(collected)  # futures tell of errors that nobody took when they go
+    assert failures == []
+
+
+async def _closed_before_its_retry(
+    broker: OwnBroker, connection: KafkaConnection, *, caller_waits: bool
+) -> weakref.ref[MessageBatch]:
     session = await Session.open(connection, [LIFECYCLE])
     broker.pause()
     try:
@@ -251,15 +265,7 @@ async def test_closing_while_a_batch_waits_for_its_retry(
         broker.resume()
     with pytest.raises(ProducerClosed if caller_waits else asyncio.CancelledError):
         await answer
-    gone = weakref.ref(sent)
-    del session, batch, answer, accumulator, sent
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    await eventually(collected)  # futures tell of errors that nobody took when they go
-    assert failures == []
+    return weakref.ref(sent)
 
 
 async def test_closing_while_the_broker_is_away_ends(broker: OwnBroker, connection: KafkaConnection) -> None:
