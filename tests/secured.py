@@ -197,33 +197,32 @@ def _process(directory: Path, listeners: _Listeners) -> Iterator[str]:
 def tls_turned_on(url: str, certificates: Certificates) -> Iterator[str]:
     """The same database over TLS, its certificate and name checked (verify-full): by the server itself, or by a door in
     front of one that was built without TLS."""
-    host = urlsplit(url).hostname or ""
-    name = "localhost" if host == "127.0.0.1" else host
-    chain, key = certificates.server(name)
-    with _tls_port(url, chain, key, certificates.directory) as port:
+    with _tls_server(url, certificates) as server:
         parts = urlsplit(url)
-        netloc = f"{parts.netloc.rpartition('@')[0]}@{name}:{port}"
+        netloc = f"{parts.netloc.rpartition('@')[0]}@{server}"
         query = urlencode({"sslmode": "verify-full", "sslrootcert": str(certificates.ca)})
         yield parts._replace(netloc=netloc, query=query).geturl()
 
 
 @contextmanager
-def _tls_port(url: str, chain: str, key: str, directory: Path) -> Iterator[int]:
+def _tls_server(url: str, certificates: Certificates) -> Iterator[str]:
+    """host:port where the database answers over TLS."""
     parts = urlsplit(url)
     assert parts.hostname and parts.port
+    name = "localhost" if parts.hostname == "127.0.0.1" else parts.hostname
     with psycopg.connect(url, autocommit=True) as connection:
         try:
-            _serve_tls(connection, chain, key)
+            _serve_tls(connection, *certificates.server(name))
         except psycopg.errors.InvalidParameterValue:  # not supported by this build
-            file = directory / "server.pem"
-            file.write_text(chain + key)
+            file = certificates.directory / "server.pem"
+            file.write_text("".join(certificates.server("localhost")))
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(file)
             with tls_door(context, parts.hostname, parts.port) as port:
-                yield port
+                yield f"localhost:{port}"
             return
         try:
-            yield parts.port
+            yield f"{name}:{parts.port}"
         finally:
             connection.execute("ALTER SYSTEM RESET ssl")
             connection.execute("SELECT pg_reload_conf()")
