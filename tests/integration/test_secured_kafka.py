@@ -26,6 +26,7 @@ from producers.acls import Acl, Operation, Resource, admin_of, give
 from producers.connection import KafkaConnection
 from schemas.principals import Principal
 from schemas.topics import APP_ID, GATEWAYS, LIFECYCLE, PUSH, QUARANTINE, RECEIPTS
+from tests.eventually import eventually
 from tests.secured import PASSWORD, SecuredKafka, private_directory, secured_kafka
 
 PASSWORDS = Passwords(kafka={principal: PASSWORD for principal in Principal})
@@ -58,19 +59,27 @@ def settings(broker: SecuredKafka, environment: dict[str, str]) -> Settings:
     return read_settings({**environment, "RESTANTE_PARTITIONS": "2"})
 
 
-def test_rights_are_given_once_and_drift_is_found_and_mended(broker: SecuredKafka) -> None:
-    assert asyncio.run(granting.kafka_differences(root(broker))) == []
-    assert asyncio.run(granting.mend_kafka(root(broker), PASSWORDS)) == []
+async def differences_become(broker: SecuredKafka, wanted: list[str]) -> None:
+    """The broker answers a change of rights first and follows it a moment later."""
 
-    async def too_much() -> None:
-        async with admin_of(KafkaConnection(bootstrap=broker.plain)) as admin:
-            await give(admin, [Acl(Principal.API, Operation.DELETE, Resource.TOPIC, LIFECYCLE)])
+    async def are() -> bool:
+        found = await granting.kafka_differences(root(broker))
+        assert found == wanted
+        return True
 
-    asyncio.run(too_much())
+    await eventually(are)
+
+
+@pytest.mark.anyio
+async def test_rights_are_given_once_and_drift_is_found_and_mended(broker: SecuredKafka) -> None:
+    await differences_become(broker, [])
+    assert await granting.mend_kafka(root(broker), PASSWORDS) == []
+    async with admin_of(KafkaConnection(bootstrap=broker.plain)) as admin:
+        await give(admin, [Acl(Principal.API, Operation.DELETE, Resource.TOPIC, LIFECYCLE)])
     found = ["too much: restante_api: DELETE on topic restante.lifecycle"]
-    assert asyncio.run(granting.kafka_differences(root(broker))) == found
-    assert asyncio.run(granting.mend_kafka(root(broker), Passwords())) == [found[0].replace("too much", "taken")]
-    assert asyncio.run(granting.kafka_differences(root(broker))) == []
+    await differences_become(broker, found)
+    assert await granting.mend_kafka(root(broker), Passwords()) == [found[0].replace("too much", "taken")]
+    await differences_become(broker, [])
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
