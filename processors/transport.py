@@ -83,7 +83,8 @@ class RunConsumer(Consumer):
 
         Faust drops what a fetch brings while its flow is stopped, and seeks changelogs then. A fetch that began before the
         seek and ended after it would take records along that the table's recovery then awaits for ever. (Faust means to wait
-        for it, too, but its `not_waiting_next_records` is never cleared.)
+        for it, too, but its `not_waiting_next_records` is never cleared.) The lifecycle topic need not wait: a record of it
+        that is lost in this way is a gap to the ledger, and is fetched again.
         """
         if all(tp.topic == self._lifecycle for tp in partitions):
             await super().seek_wait(partitions)

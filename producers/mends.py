@@ -22,7 +22,7 @@ from aiokafka.producer.message_accumulator import MessageBatch
 
 
 def mend() -> None:
-    """Make every client of this process close what it opens, from now on. As often as you like."""
+    """Put these mends into aiokafka, for every client of this process from now on. As often as you like."""
     aiokafka.client.create_conn = _create_conn
     AIOKafkaClient.close = _close
     MessageBatch.failure = _failure

@@ -17,13 +17,15 @@ import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from psycopg import sql
 
+from deploy import granting
 from deploy.local import kafka_jars, ports
 from deploy.local.kafka import IMAGE, LocalKafka
 from deploy.local.server import launch
-from deploy.settings import KafkaSecurity, machine_environment
+from deploy.settings import KafkaSecurity, Settings, machine_environment
 from producers.connection import KafkaConnection
 from schemas.principals import Principal
 from tests import containers
+from tests.eventually import eventually
 from tests.tls_door import tls_door
 
 PASSWORD = "only-for-tests"
@@ -238,6 +240,16 @@ def _serve_tls(connection: psycopg.Connection, chain: str, key: str) -> None:
         )
     connection.execute("ALTER SYSTEM SET ssl = on")
     connection.execute("SELECT pg_reload_conf()")
+
+
+async def differences_become(root: Settings, wanted: list[str]) -> None:
+    """Kafka answers a change of rights first and follows it a moment later: wait until it shows just these differences."""
+
+    async def are() -> bool:
+        assert await granting.kafka_differences(root) == wanted
+        return True
+
+    await eventually(are)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from deploy.settings import read_settings
 from schemas.principals import Principal
 from tests.acceptance.service import RESTANTE, START_SECONDS
 from tests.eventually import soon
-from tests.secured import PASSWORD, SecuredKafka, private_directory, secured_kafka, tls_turned_on
+from tests.secured import PASSWORD, SecuredKafka, differences_become, private_directory, secured_kafka, tls_turned_on
 
 ROLES = (Principal.API, Principal.PROCESSOR, Principal.PROJECTOR, Principal.NOTARY)
 BY_CERTIFICATE = (Principal.PROJECTOR, Principal.NOTARY)
@@ -84,6 +84,7 @@ class Secured:
 
 async def _made(secured: Secured) -> None:
     root, admin = read_settings(secured.root()), read_settings(secured.environment(Principal.ADMIN))
+    await differences_become(root, [])
     await foundation.make_topics(admin)
     await foundation.make_tables(admin)
     assert await granting.kafka_differences(root) == await granting.database_differences(root) == []

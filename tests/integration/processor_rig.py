@@ -113,7 +113,7 @@ class Worker:
             return self.reading == set(partitions)
 
         try:
-            await eventually(there, within=90)  # a member that dies while the group shares out can hold it up for a minute
+            await eventually(there, within=40)
         except AssertionError as error:
             raise AssertionError(f"{error}; it wrote:\n{self.output.read_text()}\n{self.errors.read_text()}") from error
 

@@ -26,8 +26,7 @@ from producers.acls import Acl, Operation, Resource, admin_of, give
 from producers.connection import KafkaConnection
 from schemas.principals import Principal
 from schemas.topics import APP_ID, GATEWAYS, LIFECYCLE, PUSH, QUARANTINE, RECEIPTS
-from tests.eventually import eventually
-from tests.secured import PASSWORD, SecuredKafka, private_directory, secured_kafka
+from tests.secured import PASSWORD, SecuredKafka, differences_become, private_directory, secured_kafka
 
 PASSWORDS = Passwords(kafka={principal: PASSWORD for principal in Principal})
 
@@ -39,15 +38,15 @@ REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, Cluste
 def broker() -> Iterator[SecuredKafka]:
     """With all rights given and all topics made, by those who may."""
     with private_directory() as directory, secured_kafka(directory) as broker:
-        root = read_settings({"RESTANTE_KAFKA": broker.plain, "RESTANTE_PARTITIONS": "2"})
-        asyncio.run(granting.mend_kafka(root, PASSWORDS))
-        asyncio.run(_topics(broker))
+        asyncio.run(_made(broker))
         yield broker
 
 
-async def _topics(broker: SecuredKafka) -> None:
+async def _made(broker: SecuredKafka) -> None:
     from producers.topics import create_topics
 
+    await granting.mend_kafka(root(broker), PASSWORDS)
+    await differences_become(root(broker), [])
     await create_topics(broker.connection(Principal.ADMIN), partitions=2)
 
 
@@ -59,27 +58,16 @@ def settings(broker: SecuredKafka, environment: dict[str, str]) -> Settings:
     return read_settings({**environment, "RESTANTE_PARTITIONS": "2"})
 
 
-async def differences_become(broker: SecuredKafka, wanted: list[str]) -> None:
-    """The broker answers a change of rights first and follows it a moment later."""
-
-    async def are() -> bool:
-        found = await granting.kafka_differences(root(broker))
-        assert found == wanted
-        return True
-
-    await eventually(are)
-
-
 @pytest.mark.anyio
 async def test_rights_are_given_once_and_drift_is_found_and_mended(broker: SecuredKafka) -> None:
-    await differences_become(broker, [])
+    assert await granting.kafka_differences(root(broker)) == []
     assert await granting.mend_kafka(root(broker), PASSWORDS) == []
     async with admin_of(KafkaConnection(bootstrap=broker.plain)) as admin:
         await give(admin, [Acl(Principal.API, Operation.DELETE, Resource.TOPIC, LIFECYCLE)])
     found = ["too much: restante_api: DELETE on topic restante.lifecycle"]
-    await differences_become(broker, found)
+    await differences_become(root(broker), found)
     assert await granting.mend_kafka(root(broker), Passwords()) == [found[0].replace("too much", "taken")]
-    await differences_become(broker, [])
+    await differences_become(root(broker), [])
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
