@@ -30,6 +30,9 @@ from schemas.push import Push, PushedMessage, PushKind
 POLICY: Final = "push-if-there/1"
 """Goes into every decision. Change it with the policy."""
 
+_DELIVERY_ATTEMPTED: Final = "delivery_attempted"
+_PENDING_SYNC: Final = "pending_sync"
+
 Decision = DeliveryAttempted | PendingSync | SessionClosed | Push
 
 
@@ -72,7 +75,7 @@ def decision(
     present = _present(here, position)
     if not present:
         return PendingSync(
-            event_id=decision_id(message_id, None, "pending_sync"),
+            event_id=decision_id(message_id, None, _PENDING_SYNC),
             producer=producer,
             recipient=recipient,
             causation_id=cause,
@@ -84,7 +87,7 @@ def decision(
             policy=POLICY,
         )
     return DeliveryAttempted(
-        event_id=decision_id(message_id, None, "delivery_attempted"),
+        event_id=decision_id(message_id, None, _DELIVERY_ATTEMPTED),
         producer=producer,
         recipient=recipient,
         causation_id=cause,
@@ -93,6 +96,18 @@ def decision(
         sessions=tuple(_evidence(seat) for seat in present),
         policy=POLICY,
     )
+
+
+def gives(fact: DeliveryAttempted | PendingSync, position: int) -> bool:
+    """Whether `decision` gives this very fact about a message at `position`, where the sessions in it were the ones present.
+    An audit asks this of every decision; to make each anew and compare takes several times as long."""
+    if fact.position != position or fact.policy != POLICY:
+        return False
+    if isinstance(fact, DeliveryAttempted):
+        return bool(fact.sessions) and fact.event_id == decision_id(fact.message_id, None, _DELIVERY_ATTEMPTED)
+    if fact.sessions or fact.session_id is not None or fact.reason is not PendingReason.NO_SESSION:
+        return False
+    return fact.event_id == decision_id(fact.message_id, None, _PENDING_SYNC)
 
 
 def _present(here: Here, position: int) -> list[Seat]:

@@ -26,6 +26,11 @@ REMARK_EVERY_MS: Final = 1000
 """A hint is asked for a fresh marker at most so often (record time); a gateway that lost the order gets the next one."""
 
 
+def was_there(epoch: int, opened: int | None, position: int) -> bool:
+    """Whether a session of this latest marker and this beginning had begun when this position was written."""
+    return epoch < position or (opened is not None and opened < position)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
     """A session as this process knows it. `last` is the position of the latest push of its epoch (the epoch for none),
@@ -38,7 +43,7 @@ class Seat:
 
     def was_there(self, position: int) -> bool:
         """Whether the session had begun when this position was written."""
-        return self.row.epoch < position or (self.row.opened is not None and self.row.opened < position)
+        return was_there(self.row.epoch, self.row.opened, position)
 
     def wants_marker(self, now_ms: int) -> bool:
         """Whether a fresh marker should be asked for now."""

@@ -3,8 +3,7 @@
 import hashlib
 from uuid import UUID
 
-_VERSION_8 = 0x8 << 76
-_VARIANT = 0x2 << 62
+_MARKS = (0x8 << 76) | (0x2 << 62)
 _KEEP = ~((0xF << 76) | (0x3 << 62))
 
 
@@ -13,8 +12,12 @@ def uuid_of(raw: bytes) -> UUID:
     record has up to seven of them."""
     if len(raw) != 16:
         raise ValueError("a UUID has 16 bytes")
+    return _uuid_of_number(_from_bytes(raw, "big"))
+
+
+def _uuid_of_number(number: int) -> UUID:
     made = _new(UUID)
-    _set_int(made, _from_bytes(raw))
+    _set_int(made, number)
     _set_is_safe(made, _UNKNOWN)
     return made
 
@@ -24,16 +27,13 @@ def derived_id(*parts: bytes) -> UUID:
 
     Each part is prefixed with its length, so ("ab", "c") and ("a", "bc") differ.
     """
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(4))
-        digest.update(part)
-    return version_8(digest.digest()[:16])
+    told = b"".join([b"%b%b" % (len(part).to_bytes(4, "big"), part) for part in parts])
+    return version_8(hashlib.sha256(told).digest()[:16])
 
 
 def version_8(raw: bytes) -> UUID:
     """16 bytes of a digest as a UUID of version 8; six of the bits give way to version and variant."""
-    return uuid_of(((int.from_bytes(raw) & _KEEP) | _VERSION_8 | _VARIANT).to_bytes(16))
+    return _uuid_of_number((_from_bytes(raw, "big") & _KEEP) | _MARKS)
 
 
 _UNKNOWN = UUID(int=0).is_safe
