@@ -10,9 +10,13 @@ _KEEP = ~((0xF << 76) | (0x3 << 62))
 def uuid_of(raw: bytes) -> UUID:
     """The UUID with these 16 bytes. Several times as fast as `UUID(bytes=...)`, which looks for six other forms first; a
     record has up to seven of them."""
+    return _uuid_of_number(_number(raw))
+
+
+def _number(raw: bytes) -> int:
     if len(raw) != 16:
         raise ValueError("a UUID has 16 bytes")
-    return _uuid_of_number(_from_bytes(raw, "big"))
+    return _from_bytes(raw, "big")
 
 
 def _uuid_of_number(number: int) -> UUID:
@@ -33,7 +37,7 @@ def derived_id(*parts: bytes) -> UUID:
 
 def version_8(raw: bytes) -> UUID:
     """16 bytes of a digest as a UUID of version 8; six of the bits give way to version and variant."""
-    return _uuid_of_number((_from_bytes(raw, "big") & _KEEP) | _MARKS)
+    return _uuid_of_number((_number(raw) & _KEEP) | _MARKS)
 
 
 _UNKNOWN = UUID(int=0).is_safe

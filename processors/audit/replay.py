@@ -12,10 +12,7 @@ Decision = DeliveryAttempted | PendingSync
 def follows(fact: Decision, position: int, opened: Callable[[SessionSeen], int | None]) -> bool:
     """Whether the policy decides the same, seeing the sessions that `fact` says it saw. `position` is that of the message
     that caused it; `opened` says where a session began, by the log."""
-    seen = fact.sessions
-    if seen:
-        if len({each.device_id for each in seen}) < len(seen):
-            return False
-        if not all(was_there(each.epoch, opened(each), position) for each in seen):
-            return False
-    return gives(fact, position)
+    devices = {seen.device_id for seen in fact.sessions}
+    if len(devices) < len(fact.sessions):
+        return False
+    return all(was_there(seen.epoch, opened(seen), position) for seen in fact.sessions) and gives(fact, position)

@@ -1,12 +1,13 @@
 """Derived ids: the same parts, the same id; version and variant as RFC 9562 says."""
 
 import uuid
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import derived_id, uuid_of
+from schemas.ids import derived_id, uuid_of, version_8
 
 
 @given(st.uuids())
@@ -18,9 +19,11 @@ def test_sixteen_bytes_are_the_same_uuid(value: uuid.UUID) -> None:
     assert made.is_safe is value.is_safe
 
 
-def test_other_lengths_are_refused() -> None:
+@pytest.mark.parametrize("make", [uuid_of, version_8])
+@pytest.mark.parametrize("raw", [b"short", bytes(17)])
+def test_other_lengths_are_refused(make: Callable[[bytes], uuid.UUID], raw: bytes) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
-        uuid_of(b"short")
+        make(raw)
 
 
 @given(st.lists(st.binary(max_size=8), max_size=4), st.lists(st.binary(max_size=8), max_size=4))
