@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,8 +41,8 @@ class OwnBroker(Protocol):
     def kill(self) -> None:
         """End it without warning."""
 
-    def start(self) -> None:
-        """Start it after a kill; it may take a while until it answers."""
+    async def start(self) -> None:
+        """Start it after a kill: takes seconds, in which the loop goes on, else deadlines pass unseen."""
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def own_broker() -> Iterator[OwnBroker]:
     except containers.NoContainers:
         with tempfile.TemporaryDirectory(prefix="restante-test-") as directory:
             process = _Process(Path(directory))
-            process.start()
+            process.launch().result()
             try:
                 yield process
             finally:
@@ -93,8 +94,8 @@ class _Container:
     def kill(self) -> None:
         self._wrapped.kill()
 
-    def start(self) -> None:
-        self._wrapped.start()
+    async def start(self) -> None:
+        await asyncio.to_thread(self._wrapped.start)
 
 
 class _Process:
@@ -119,5 +120,12 @@ class _Process:
     def kill(self) -> None:
         self._child.kill()
 
-    def start(self) -> None:
-        self._child = asyncio.run_coroutine_threadsafe(launch(self._server, within=60), self._loop).result()
+    async def start(self) -> None:
+        await asyncio.wrap_future(self.launch())
+
+    def launch(self) -> Future[None]:
+        """Start it for the first time, or again."""
+        return asyncio.run_coroutine_threadsafe(self._launch(), self._loop)
+
+    async def _launch(self) -> None:
+        self._child = await launch(self._server, within=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,15 @@ def _no_settings_from_outside() -> None:
     """What is set in the shell of whoever runs the tests must not change them."""
     for name in [name for name in os.environ if name.startswith("RESTANTE_")]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process sets up logs for itself; its stream is closed after the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(autouse=True, scope="session")

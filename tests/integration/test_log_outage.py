@@ -162,7 +162,7 @@ async def test_a_broker_that_is_killed_under_load(broker: OwnBroker, log: KafkaL
     broker.kill()
     await eventually(lambda: ledger.outcomes().total() >= 32, within=15)
     before = len(ledger.acknowledged)
-    broker.start()
+    await broker.start()
     await eventually(lambda: len(ledger.acknowledged) > before + 500, within=60)
     enough.set()
     await asyncio.gather(*running)
@@ -184,7 +184,7 @@ async def test_a_long_outage_ends_in_refusals_at_once_and_recovers(
             await asyncio.gather(*(ledger.append(log, recipient) for recipient in RECIPIENTS))
         assert ledger.outcomes() == {"rejected": 16}
     finally:
-        broker.start()
+        await broker.start()
     await _takes_records_again(log, ledger)
 
 

@@ -85,10 +85,10 @@ async def test_a_broker_that_is_killed_and_started_again(
             await tail.ends()
     if while_away:
         appending = asyncio.create_task(append(log, 2))
-        broker.start()
+        await broker.start()
         await appending
     else:
-        broker.start()
+        await broker.start()
         await append(log, 2)
     await taken(tail, 2)
     ends = await tail.ends()
