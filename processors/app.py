@@ -18,7 +18,7 @@ from processors.desk import Desk, Findings
 from processors.health import Health
 from processors.ledger import Ledger, Run
 from processors.outbox import Log, append_until_held
-from processors.transport import RunConsumer, RunTransport
+from processors.transport import Fetched, RunConsumer, RunTransport
 from schemas.codec import decode, encode
 from schemas.metrics import DECISIONS, QUARANTINED
 from schemas.partitions import partition_for
@@ -89,7 +89,8 @@ class Processor:
     async def _decide(self, stream: Any) -> None:
         async for event in stream.noack().events():
             try:
-                await self._take(event.value)
+                for run in event.value.runs:
+                    await self._take(run)
             except asyncio.CancelledError:
                 raise
             except BaseException as fault:
@@ -181,13 +182,13 @@ def build_app(options: Options, log: Log, health: Health, *, abandon: Abandon = 
     return Processor(options, log, health, abandon=abandon)
 
 
-class _Runs(Schema[None, Run]):
-    """Events of the lifecycle topic carry a run as it is."""
+class _Runs(Schema[None, Fetched]):
+    """Events of the lifecycle topic carry what one fetch brought, as it is."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> None:
         return None
 
-    def loads_value(self, app: Any, message: Any, **_: Any) -> Run:
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Fetched:
         return message.value  # type: ignore[no-any-return]
 
 

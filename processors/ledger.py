@@ -71,11 +71,6 @@ class Ledger:
         """False while so much is unfinished that no more should be fetched."""
         return self._runs < self._max_runs and self._bytes < self._max_bytes
 
-    @property
-    def idle(self) -> bool:
-        """True where everything that was handed out is done."""
-        return not self._runs
-
     def restart(self, partition: int, offset: int) -> None:
         """Reading begins (again) at this offset; what was handed out before no longer counts."""
         self.drop([partition])

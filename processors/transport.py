@@ -1,8 +1,9 @@
 """Faust's transport, bent in one place: the lifecycle topic is read in runs, and its offsets are ours.
 
 Stock Faust makes an event of each record (about 90 us) and guesses from acknowledged events what may be committed; both its
-guesses and its `finally` acknowledgements lose records (docs/decisions/0004). Here one fetch of one partition is one event,
-Faust's acknowledgements are off for that topic, and `ledger` alone says what is committed. Changelogs keep Faust's ways.
+guesses and its `finally` acknowledgements lose records (docs/decisions/0004). Here one fetch is one event, with a run of
+records for each partition that had some. Faust's acknowledgements are off for that topic, and `ledger` alone says what is
+committed. Changelogs keep Faust's ways.
 
 Lifecycle records are fetched only while Faust is not rebalancing or recovering and the ledger has room. So nothing of ours
 sits in Faust's queues when it empties them, and memory is bounded without its back-pressure, which sleeps a second.
@@ -10,24 +11,59 @@ sits in Faust's queues when it empties them, and memory is bounded without its b
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, AppT, ConsumerMessage
 from faust.types.tuples import Message
 
 from processors.errors import LogHasHole
 from processors.ledger import Ledger, Refused, Run
 
+FEW_RECORDS = 400
+"""After a fetch of fewer, nothing is fetched ahead of the next one."""
+
 PATIENCE = 5
 """How often in a row a partition may come with a gap before it counts as a hole in the log."""
 
 _PAUSE_SECONDS = 0.02
-PACE_SECONDS = 0.01
-REST_SECONDS = 0.05
-"""From one fetch that brought something to the next: PACE at the least, and until what it brought is done, REST at the most.
-A broker that flushes partition by partition hands out records a few at a time; waiting makes fewer and longer runs."""
+PACE_SECONDS = 0.015
+"""From one fetch that brought something to the next at the least. A broker that flushes partition by partition hands out
+records a few at a time; waiting makes fewer and longer runs."""
+
+
+class OnDemand(AIOKafkaConsumerThread):
+    """Fetches when it is asked, and not ahead of it.
+
+    aiokafka fetches ahead: at once, answered with the first record that comes, and that partition is not asked again until
+    this is taken. What comes meanwhile waits for the take after the next one. And where every partition has such a record,
+    it asks for the changelogs alone: the broker holds that request for half a second, and nothing else is asked meanwhile.
+    """
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Any]]:
+        assigned = consumer.assignment()
+        consumer.pause(*(at for at in assigned if at not in active_partitions))
+        consumer.resume(*(at for at in assigned if at in active_partitions))
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        if 0 < sum(map(len, fetched.values())) < FEW_RECORDS:
+            consumer.pause(*consumer.assignment())
+        return fetched
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one fetch brought of the lifecycle topic: runs to take up, and partitions that must be fetched again."""
+
+    runs: list[Run]
+    gaps: list[TP]
 
 
 class RunConsumer(Consumer):
@@ -43,6 +79,9 @@ class RunConsumer(Consumer):
         self._fetching = asyncio.Lock()
         self._gaps: dict[int, int] = {}
         self._fetched = 0.0
+
+    def _new_consumer_thread(self) -> OnDemand:
+        return OnDemand(self, loop=self.loop, beacon=self.beacon)
 
     def finish(self, run: Run) -> None:
         """All that a run asked for is in the log: its records need not be read again."""
@@ -71,12 +110,18 @@ class RunConsumer(Consumer):
             if not wanted:
                 await self._wait_for_room(timeout)
                 return {}
-        await self._rest()
+        await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))
         async with self._fetching:
             fetched = await super()._getmany(wanted, timeout) if self.flow_active else {}
         if fetched:
             self._fetched = self.loop.time()
-        return {tp: [records] if tp.topic == self._lifecycle else records for tp, records in fetched.items()}
+        return self._as_one(fetched)
+
+    def _as_one(self, fetched: Mapping[TP, list[Any]]) -> dict[TP, list[Any]]:
+        """All of the lifecycle topic under the first of its partitions: an event costs Faust two tasks."""
+        own = {tp: records for tp, records in fetched.items() if tp.topic == self._lifecycle}
+        others = {tp: records for tp, records in fetched.items() if tp.topic != self._lifecycle}
+        return others | {min(own): [own]} if own else others
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Seek once the fetch under way is over.
@@ -92,14 +137,6 @@ class RunConsumer(Consumer):
             async with self._fetching:
                 await super().seek_wait(partitions)
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(max(0.0, self._fetched + PACE_SECONDS - self.loop.time()))
-        while not self._ledger.idle and (left := self._fetched + REST_SECONDS - self.loop.time()) > 0:
-            self._room.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._room.wait()
-
     async def _wait_for_room(self, timeout: float) -> None:
         if self.app.rebalancing:
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -114,21 +151,33 @@ class RunConsumer(Consumer):
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if tp.topic != self._lifecycle:
             return super()._to_message(tp, record)
-        run = Refused.GAP if self.app.rebalancing else self._ledger.offer(tp.partition, record)
-        message = super()._to_message(tp, record[0])
-        message.value = run  # type: ignore[assignment]
-        if isinstance(run, Run):
-            message.offset = run.first
-            self._gaps.pop(tp.partition, None)
+        message = super()._to_message(tp, record[tp][0])
+        message.offset = max(
+            message.offset, self._read_offset[tp] or 0
+        )  # Faust drops what it takes for old; the ledger says
+        offers = {part: self._offer(part, records) for part, records in record.items()}
+        message.value = Fetched(  # type: ignore[assignment]
+            [run for run in offers.values() if isinstance(run, Run)],
+            [part for part, run in offers.items() if run is Refused.GAP],
+        )
         return message
+
+    def _offer(self, tp: TP, records: list[Any]) -> Run | Refused:
+        run = Refused.GAP if self.app.rebalancing else self._ledger.offer(tp.partition, records)
+        if isinstance(run, Run):
+            self._gaps.pop(tp.partition, None)
+        return run
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Messages as Faust wants them; fetched records that make no run are left out, and fetched again where needed."""
         async for tp, message in super().getmany(timeout):
             value: object = message.value
-            if value is Refused.GAP:
-                await self._fetch_again(tp)
-            elif not isinstance(value, Refused):
+            if not isinstance(value, Fetched):
+                yield tp, message
+                continue
+            for gap in value.gaps:
+                await self._fetch_again(gap)
+            if value.runs:
                 yield tp, message
 
     async def _fetch_again(self, tp: TP) -> None:

@@ -54,12 +54,22 @@ class KafkaLog:
     """`producers.log.EventLog` on Kafka: acks=all, idempotent, bounded.
 
     At most `max_records` and `max_bytes` are in flight; what comes over that is rejected at once, as is everything for a
-    partition that has not answered for DEADLINE_SECONDS. After a fatal error of the producer a new one is opened in the
-    background. Opening raises `LogUnavailable` where Kafka does not answer or a topic of the table is missing.
+    partition that has not answered for DEADLINE_SECONDS. A round of a leader begins `pace_seconds` after the one before at
+    the earliest, so that more shares a request; what comes after a pause leaves at once. After a fatal error of the producer
+    a new one is opened in the background. Opening raises `LogUnavailable` where Kafka does not answer or lacks a topic of
+    the table.
     """
 
-    def __init__(self, connection: KafkaConnection, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
+        pace_seconds: float = 0.0,
+    ) -> None:
         self._connection = connection
+        self._pace_seconds = pace_seconds
         self._free_records = max_records
         self._free_bytes = max_bytes
         self._ends = {LIFECYCLE: Ends(connection, LIFECYCLE)}
@@ -228,7 +238,11 @@ class KafkaLog:
             lane.batch = None
             round_.open -= 1
             if not round_.open:
-                self._end_round(round_)
+                rest = round_.since + self._pace_seconds - time.monotonic()
+                if rest > 0:
+                    asyncio.get_running_loop().call_later(rest, self._end_round, round_)
+                else:
+                    self._end_round(round_)
 
     def _end_round(self, round_: _Round) -> None:
         if self._rounds.get(round_.leader) is round_:

@@ -20,6 +20,8 @@ from schemas.codec import Encoded, Record
 from schemas.topics import LIFECYCLE
 
 STRIPES = 4
+PACE_SECONDS = 0.02
+"""Every request has the broker sync each partition in it three times over: fewer and fuller ones."""
 
 
 class SideBySide(ABC):
@@ -88,7 +90,12 @@ class StripedLog(SideBySide):
     ) -> None:
         super().__init__(
             [
-                KafkaLog(connection, max_records=max_records // stripes, max_bytes=max_bytes // stripes)
+                KafkaLog(
+                    connection,
+                    max_records=max_records // stripes,
+                    max_bytes=max_bytes // stripes,
+                    pace_seconds=PACE_SECONDS,
+                )
                 for _ in range(stripes)
             ]
         )

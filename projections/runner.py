@@ -40,7 +40,7 @@ Quarantine = Callable[[Quarantined], Awaitable[object]]
 
 MOST_RECORDS: Final = 2_000
 WAIT_SECONDS: Final = 0.5
-PACE_SECONDS: Final = 0.015
+PACE_SECONDS: Final = 0.04
 """From one transaction to the next at the least. A broker that flushes partition by partition hands out records a few at a
 time; what comes meanwhile shares a transaction. The first one after a rest does not wait."""
 MEASURE_SECONDS: Final = 2.0

@@ -65,8 +65,15 @@ async def test_a_great_many_leave_in_parts_and_in_order(monkeypatch: pytest.Monk
 async def test_what_a_client_might_answer_leaves_once_the_log_has_the_facts() -> None:
     """An acknowledgement of the push would overtake the record of the attempt, and the trail would lack it."""
     log = Refusing({1})
-    await append_until_held(log, [pushed(), attempted(1), receipt(1), attempted(2)], [1, 4, None, 5], waiting=lambda _: None)
-    assert log.asked == [[(attempted(1), 4), (attempted(2), 5)], [(attempted(2), 5)], [(pushed(), 1), (receipt(1), None)]]
+    await append_until_held(log, [pushed(), attempted(1), attempted(2)], [1, 4, 5], waiting=lambda _: None)
+    assert log.asked == [[(attempted(1), 4), (attempted(2), 5)], [(attempted(2), 5)], [(pushed(), 1)]]
+
+
+async def test_a_receipt_neither_waits_nor_is_waited_for() -> None:
+    log = Refusing({0}, {0}, set(), set(), {0})
+    await append_until_held(log, [pushed(), attempted(1), receipt(1)], [1, 4, None], waiting=lambda _: None)
+    fact, rest, push = [(attempted(1), 4)], [(receipt(1), None)], [(pushed(), 1)]
+    assert log.asked == [fact, rest, fact, push, rest, rest]
 
 
 async def test_nothing_to_append_asks_nobody() -> None:
