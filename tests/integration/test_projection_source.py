@@ -204,7 +204,7 @@ def test_goes_on_after_the_broker_died(broker: OwnBroker, topic_prefix: str, dat
         async with running(topic.projector(topic.source("a"), silent_seconds=5)):
             await topic.caught_up()
             await asyncio.to_thread(broker.kill)
-            await asyncio.to_thread(broker.start)
+            await broker.start()
             await topic.messages(21, 20)
             await topic.caught_up(within=90)
         assert await topic.counts() == (40, 40, 0)
