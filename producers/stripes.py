@@ -20,7 +20,7 @@ from schemas.codec import Encoded, Record
 from schemas.topics import LIFECYCLE
 
 STRIPES = 4
-PACE_SECONDS = 0.02
+PACE_SECONDS = 0.01
 """Every request has the broker sync each partition in it three times over: fewer and fuller ones."""
 
 
